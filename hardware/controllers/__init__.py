@@ -1,0 +1,1 @@
+"""Real-time controllers, the same code in simulation and on the robot."""

@@ -1,0 +1,1 @@
+"""The last thing between a command and a robot."""

@@ -1,0 +1,262 @@
+"""Policy bundles on disk: writing one, checking one, finding one by name.
+
+A bundle is a folder of four files: `manifest.json`, `policy.onnx`, `vectors.npz`, `card.md`. Reading
+it runs no code from it: JSON against a schema, ONNX in onnxruntime, arrays without pickled objects.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from policies import actions, manifest, observations
+from policies.manifest import Manifest
+from policies.types import RobotInterface
+
+ZOO = Path(__file__).parent / "zoo"
+"""Bundles that ship with the package."""
+MAX_FILE_BYTES = 512 * 1024 * 1024
+"""A larger file in a bundle is refused before it is read."""
+MIN_VECTORS = 64
+"""Fewest stored observations with expected actions."""
+ACTION_TOLERANCE = 1e-5
+"""Largest difference of a normalized action to the stored one."""
+
+
+class BundleError(ValueError):
+    """A bundle cannot be used; the message says why in one sentence."""
+
+
+def list_zoo() -> list[str]:
+    """Names of the bundles that ship with the package."""
+    return sorted(path.parent.name for path in ZOO.glob("*/manifest.json"))
+
+
+def find_bundle(path_or_name: str | Path) -> Path:
+    """Folder of a bundle, by path or by zoo name.
+
+    Raises:
+        BundleError: There is none, with the nearest name.
+    """
+    for path in (Path(path_or_name), ZOO / str(path_or_name)):
+        if (path / "manifest.json").is_file():
+            return path
+    if Path(path_or_name).is_dir():
+        raise BundleError(f"{path_or_name} is no policy bundle: it has no manifest.json")
+    near = get_close_matches(str(path_or_name), list_zoo(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"shipped bundles: {', '.join(list_zoo()) or 'none'}"
+    raise BundleError(f"no policy bundle {str(path_or_name)!r}; {hint}")
+
+
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """Open a network on one CPU thread: small networks lose time to more."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def write_bundle(
+    folder: str | Path, contents: Manifest, network: bytes, inputs: np.ndarray, expected: np.ndarray, card: str
+) -> Path:
+    """Write a bundle and check it; an existing bundle of that name is replaced whole or not at all.
+
+    Args:
+        folder: Where the bundle shall be.
+        contents: The manifest; its `files` are filled in here.
+        network: The ONNX model.
+        inputs: Shape (K, D) float32, observations to store, K ≥ 64.
+        expected: Shape (K, H, A) float32, the actions of the network that was trained.
+        card: Text of `card.md`.
+
+    Raises:
+        BundleError: What was written does not pass `check_bundle`.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        (fresh / "policy.onnx").write_bytes(network)
+        np.savez(fresh / "vectors.npz", observation=inputs, action=expected)
+        (fresh / "card.md").write_text(card)
+        files = {p.name: _sha256(p) for p in sorted(fresh.iterdir())}
+        contents = dataclasses.replace(contents, files=files)
+        (fresh / "manifest.json").write_text(manifest.to_json(contents))
+        if violations := check_bundle(fresh):
+            raise BundleError(f"the bundle for {folder} would be broken: " + "; ".join(violations))
+        os.chmod(fresh, 0o755)
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+            folder.rename(old / folder.name)
+            fresh.rename(folder)
+            shutil.rmtree(old)
+        else:
+            fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def check_bundle(path_or_name: str | Path, robot: RobotInterface | None = None) -> list[str]:
+    """Every violation of a bundle, in words; empty where it is sound.
+
+    With `robot`, also every way in which the robot does not fit.
+    """
+    try:
+        folder = find_bundle(path_or_name)
+    except BundleError as error:
+        return [str(error)]
+    path = folder / "manifest.json"
+    if path.stat().st_size > MAX_FILE_BYTES:
+        return [f"manifest.json is larger than {MAX_FILE_BYTES} bytes"]
+    try:
+        data = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return [f"manifest.json is not JSON: {error}"]
+    if isinstance(data, dict) and data.get("schema_version") != manifest.SCHEMA_VERSION:
+        return [
+            f"manifest.json has schema version {data.get('schema_version')!r}; this version of robot_rl reads "
+            f"{manifest.SCHEMA_VERSION}: export the policy again"
+        ]
+    if violations := manifest.schema_violations(data):
+        return violations
+    contents = manifest.from_json(data)
+    violations = _file_violations(folder, contents)
+    violations += _term_violations(contents)
+    if robot is not None:
+        violations += robot_violations(contents, robot)
+    if not violations:
+        violations += _network_violations(folder, contents)
+    return violations
+
+
+def read_manifest(path_or_name: str | Path, robot: RobotInterface | None = None) -> tuple[Path, Manifest]:
+    """Folder and manifest of a bundle that passes `check_bundle`.
+
+    Raises:
+        BundleError: It does not pass, with every reason.
+    """
+    if violations := check_bundle(path_or_name, robot):
+        raise BundleError(f"policy {str(path_or_name)!r} is refused: " + "; ".join(violations))
+    folder = find_bundle(path_or_name)
+    return folder, manifest.from_json(json.loads((folder / "manifest.json").read_text()))
+
+
+def robot_violations(contents: Manifest, robot: RobotInterface) -> list[str]:
+    """Every way in which a robot does not fit a manifest."""
+    need, problems = contents.robot, []
+    if need.kind != robot.kind:
+        return [f"the policy flies or moves a {need.kind}, but robot {robot.name!r} is a {robot.kind}"]
+    for name in need.actuators:
+        if name not in robot.actuators:
+            problems.append(f"robot {robot.name!r} has no actuator {name!r}; it has {', '.join(robot.actuators)}")
+    if not problems and need.actuators != robot.actuators:
+        problems.append(f"actuator order is {need.actuators} in the policy and {robot.actuators} on {robot.name!r}")
+    for signal in need.signals:
+        if signal not in robot.signals:
+            problems.append(f"robot {robot.name!r} does not measure {signal!r}, which the observation reads")
+    if need.command not in robot.commands:
+        problems.append(
+            f"robot {robot.name!r} does not take the command {need.command!r}; it takes {', '.join(robot.commands)}"
+        )
+    if contents.control_rate_hz > robot.command_rate_hz:
+        problems.append(
+            f"the policy runs at {contents.control_rate_hz:g} Hz, but {robot.name!r} takes commands at most at "
+            f"{robot.command_rate_hz:g} Hz"
+        )
+    return problems
+
+
+def _file_violations(folder: Path, contents: Manifest) -> list[str]:
+    problems = []
+    for name, checksum in contents.files.items():
+        path = folder / name
+        if not path.is_file() or path.is_symlink():
+            problems.append(f"{name} is missing or is not a plain file")
+        elif path.stat().st_size > MAX_FILE_BYTES:
+            problems.append(f"{name} is larger than {MAX_FILE_BYTES} bytes")
+        elif _sha256(path) != checksum:
+            problems.append(f"{name} does not have the checksum of the manifest: it was changed or cut off")
+    known = {"manifest.json", *contents.files}
+    problems += [f"{p.name} is not listed in the manifest" for p in sorted(folder.iterdir()) if p.name not in known]
+    return problems
+
+
+def _term_violations(contents: Manifest) -> list[str]:
+    problems = []
+    try:
+        size = observations.observation_size(contents.observation)
+        if size != contents.observation_size:
+            problems.append(f"observation_size is {contents.observation_size}, but the terms make {size}")
+        specs = observations.memory_specs(contents.observation)
+        if specs != dict(contents.memory):
+            problems.append("memory does not match what the observation terms keep")
+        needed = {s for term in contents.observation for s in observations.find_term(term).signals}
+        if missing := sorted(needed - set(contents.robot.signals)):
+            problems.append(f"robot.signals lacks {', '.join(missing)}, which the terms read")
+    except (ValueError, TypeError) as error:
+        problems.append(f"observation: {error}")
+    try:
+        action = actions.find_action(contents.action)
+        if action.size != contents.action_size:
+            problems.append(f"action_size is {contents.action_size}, but {contents.action.name} has {action.size}")
+        actions.to_command(contents.action, np.zeros(action.size))
+    except (ValueError, TypeError) as error:
+        problems.append(f"action: {error}")
+    if contents.action.name != contents.robot.command:
+        problems.append(f"action is {contents.action.name!r}, but robot.command is {contents.robot.command!r}")
+    return problems
+
+
+def _network_violations(folder: Path, contents: Manifest) -> list[str]:
+    try:
+        with np.load(folder / "vectors.npz", allow_pickle=False) as stored:
+            inputs, expected = stored["observation"], stored["action"]
+    except (ValueError, KeyError, OSError) as error:
+        return [f"vectors.npz cannot be read: {error}"]
+    if inputs.ndim != 2 or len(inputs) < MIN_VECTORS or inputs.shape[1] != contents.observation_size:
+        return [f"vectors.npz: observation has shape {inputs.shape}, expected (≥ {MIN_VECTORS}, D)"]
+    try:
+        session = open_session(folder / "policy.onnx")
+    except Exception as error:  # onnxruntime's errors have no common base class
+        return [f"policy.onnx cannot be loaded: {error}"]
+    names = {i.name for i in session.get_inputs()}
+    if names != {"observation"} or session.get_outputs()[0].name != "action":
+        return [f"policy.onnx has inputs {sorted(names)}; expected 'observation' in and 'action' out"]
+    try:
+        result = session.run(["action"], {"observation": inputs.astype(np.float32)})[0]
+    except Exception as error:  # likewise
+        return [f"policy.onnx does not run on its stored observations: {error}"]
+    if result.ndim != 3 or result.shape[2] != contents.action_size or result.shape != expected.shape:
+        return [f"policy.onnx gives {result.shape}, stored are {expected.shape}; expected (K, H, {contents.action_size})"]
+    if not np.all(np.isfinite(result)):
+        return ["policy.onnx gives non-finite actions: its weights are broken"]
+    problems = []
+    if np.abs(result).max() > 1.0 + 1e-6:
+        problems.append(f"policy.onnx gives an action of {np.abs(result).max():.3g}, outside [-1, 1]")
+    worst = float(np.abs(result - expected).max())
+    if not worst <= ACTION_TOLERANCE:
+        problems.append(f"policy.onnx differs from its stored actions by {worst:.2g}, more than {ACTION_TOLERANCE:g}")
+    return problems
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def describe(contents: Manifest) -> dict[str, Any]:
+    """The few facts of a manifest that a list shows."""
+    keys = ("crash_rate", "steady_rmse_m", "tracking_rmse_m", "success_rate")
+    scores = {key: contents.evaluation[key] for key in keys if key in contents.evaluation}
+    return {"name": contents.name, "task": contents.task, "robot": contents.robot.name, **scores}

@@ -1,0 +1,131 @@
+"""`manifest.json`: everything about a policy that its weights do not say.
+
+The dataclasses here are the manifest in Python; `manifest.schema.json` beside them is the same for
+any language, and a test holds the two together. `SCHEMA_VERSION` grows when a reader of an older
+version would misread a newer file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from policies.actions import ActionConfig
+from policies.observations import MemorySpec, TermConfig
+
+SCHEMA_VERSION = 1
+"""Version of the manifest that this code writes and reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Envelope:
+    """Limits that the supervisor enforces around a policy."""
+
+    geofence: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+    """(lower, upper) m of x, y, z in the odometry frame; leaving it ends the flight."""
+    max_tilt: float
+    """rad; more than this for longer than `tumble_time` is a tumble."""
+    tumble_time: float
+    """s."""
+    max_speed: float
+    """m/s that the robot can reach; a pose that jumps further is an outlier."""
+    state_age: tuple[float, float, float]
+    """Age of the robot's state in s at which it holds or levels, stops or descends, and cuts the motors."""
+    command_age_periods: float
+    """Age of the policy's output, in control periods, at which the fallback takes over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobotRequirement:
+    """What a robot must be, sense and take to run the policy."""
+
+    name: str
+    """Robot that the policy was trained for."""
+    kind: str
+    """`quadrotor` or `arm`."""
+    actuators: tuple[str, ...]
+    """Joint or motor names in the order of the policy's action."""
+    signals: tuple[str, ...]
+    """Fields of the robot's state that the observation reads."""
+    command: str
+    """Action term that the robot must carry out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A policy bundle's manifest."""
+
+    schema_version: int
+    """`SCHEMA_VERSION` of the writer."""
+    name: str
+    """Name of the bundle."""
+    task: str
+    """Task that it was trained on."""
+    robot: RobotRequirement
+    """What it needs of a robot."""
+    control_rate_hz: float
+    """Rate at which `step` must be called."""
+    observation: tuple[TermConfig, ...]
+    """Observation terms, in order."""
+    observation_size: int
+    """Length D of the network's input."""
+    action: ActionConfig
+    """Action term and its physical scale."""
+    action_size: int
+    """Length A of the network's output."""
+    memory: Mapping[str, MemorySpec]
+    """Memory that the terms keep from step to step."""
+    envelope: Envelope
+    """Limits for the supervisor."""
+    training: Mapping[str, Any]
+    """Algorithm, seed, config, randomization, source commit, versions."""
+    evaluation: Mapping[str, Any]
+    """Metrics of `robot-rl eval`, or empty."""
+    files: Mapping[str, str]
+    """SHA-256 of every other file of the bundle, by name."""
+
+
+@lru_cache(maxsize=1)
+def _validator() -> jsonschema.Draft202012Validator:
+    schema = json.loads((Path(__file__).parent / "manifest.schema.json").read_text())
+    return jsonschema.Draft202012Validator(schema)
+
+
+def schema_violations(data: Any) -> list[str]:
+    """Every way in which parsed JSON is not a manifest, each with the field's path."""
+    return [
+        f"manifest.json: {'.'.join(str(p) for p in error.absolute_path) or 'top level'}: {error.message}"
+        for error in sorted(_validator().iter_errors(data), key=lambda e: [str(p) for p in e.absolute_path])
+    ]
+
+
+def from_json(data: Mapping[str, Any]) -> Manifest:
+    """Build a manifest from JSON that has no `schema_violations`."""
+
+    def bounds(values: list[list[float]]) -> Any:
+        return tuple(tuple(float(v) for v in pair) for pair in values)
+
+    envelope = {**data["envelope"], "geofence": bounds(data["envelope"]["geofence"])}
+    envelope["state_age"] = tuple(float(v) for v in envelope["state_age"])
+    robot = {k: tuple(v) if isinstance(v, list) else v for k, v in data["robot"].items()}
+    memory = {k: MemorySpec(**{**v, "shape": tuple(v["shape"])}) for k, v in data["memory"].items()}
+    converted = {
+        "robot": RobotRequirement(**robot),
+        "observation": tuple(TermConfig(**term) for term in data["observation"]),
+        "action": ActionConfig(**data["action"]),
+        "memory": memory,
+        "envelope": Envelope(**envelope),
+    }
+    return Manifest(**{**data, **converted})
+
+
+def to_json(manifest: Manifest) -> str:
+    """The manifest as JSON text."""
+    return json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"

@@ -1,0 +1,109 @@
+"""Rotations as quaternions ``wxyz`` (body to world), for numpy and torch alike.
+
+Written with the array-API namespace of the input, batched over leading axes.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from policies.types import Array
+
+
+def normalize(quaternion: Array) -> Array:
+    """Scale a quaternion (..., 4) to unit length."""
+    xp = array_namespace(quaternion)
+    return quaternion / xp.sqrt(xp.sum(quaternion * quaternion, axis=-1, keepdims=True))
+
+
+def multiply(left: Array, right: Array) -> Array:
+    """Hamilton product of two quaternions (..., 4): `right` is applied first."""
+    xp = array_namespace(left)
+    lw, lx, ly, lz = (left[..., i] for i in range(4))
+    rw, rx, ry, rz = (right[..., i] for i in range(4))
+    return xp.stack(
+        [
+            lw * rw - lx * rx - ly * ry - lz * rz,
+            lw * rx + lx * rw + ly * rz - lz * ry,
+            lw * ry - lx * rz + ly * rw + lz * rx,
+            lw * rz + lx * ry - ly * rx + lz * rw,
+        ],
+        axis=-1,
+    )
+
+
+def conjugate(quaternion: Array) -> Array:
+    """Inverse of a unit quaternion (..., 4)."""
+    xp = array_namespace(quaternion)
+    return xp.concat([quaternion[..., :1], -quaternion[..., 1:]], axis=-1)
+
+
+def rotate(quaternion: Array, vector: Array) -> Array:
+    """Rotate vectors (..., 3) by unit quaternions (..., 4): body to world."""
+    xp = array_namespace(quaternion)
+    axis = quaternion[..., 1:]
+    twice = 2.0 * xp.linalg.cross(axis, vector)
+    return vector + quaternion[..., :1] * twice + xp.linalg.cross(axis, twice)
+
+
+def rotate_inverse(quaternion: Array, vector: Array) -> Array:
+    """Rotate vectors (..., 3) by the inverse of unit quaternions (..., 4): world to body."""
+    return rotate(conjugate(quaternion), vector)
+
+
+def to_matrix(quaternion: Array) -> Array:
+    """Rotation matrix (..., 3, 3) of a unit quaternion (..., 4); its columns are body axes."""
+    xp = array_namespace(quaternion)
+    # Every entry is a quadratic form of the quaternion: one product instead of forty operations.
+    squares = quaternion[..., :, None] * quaternion[..., None, :]
+    forms = _matrix_forms(xp, quaternion.dtype, quaternion.device)
+    entries = xp.reshape(squares, (*quaternion.shape[:-1], 16)) @ forms
+    return xp.reshape(entries, (*quaternion.shape[:-1], 3, 3))
+
+
+@lru_cache(maxsize=16)
+def _matrix_forms(xp: Any, dtype: Any, device: Any) -> Array:
+    """Coefficients (16, 9) of the products q_i q_j in the entries of the rotation matrix."""
+    w, x, y, z = range(4)
+    entries = (
+        {(w, w): 1, (x, x): 1, (y, y): -1, (z, z): -1}, {(x, y): 2, (w, z): -2}, {(x, z): 2, (w, y): 2},
+        {(x, y): 2, (w, z): 2}, {(w, w): 1, (x, x): -1, (y, y): 1, (z, z): -1}, {(y, z): 2, (w, x): -2},
+        {(x, z): 2, (w, y): -2}, {(y, z): 2, (w, x): 2}, {(w, w): 1, (x, x): -1, (y, y): -1, (z, z): 1},
+    )  # fmt: skip
+    table = [[float(entry.get((i, j), 0)) for entry in entries] for i in range(4) for j in range(4)]
+    return xp.asarray(table, dtype=dtype, device=device)
+
+
+def yaw_of(quaternion: Array) -> Array:
+    """Heading (...) rad of the body's x axis about the world's z axis."""
+    xp = array_namespace(quaternion)
+    w, x, y, z = (quaternion[..., i] for i in range(4))
+    return xp.atan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z))
+
+
+def from_yaw(yaw: Array) -> Array:
+    """Quaternion (..., 4) of a rotation by `yaw` (...) rad about the world's z axis."""
+    xp = array_namespace(yaw)
+    zero = xp.zeros_like(yaw)
+    return xp.stack([xp.cos(0.5 * yaw), zero, zero, xp.sin(0.5 * yaw)], axis=-1)
+
+
+def from_rotation_vector(vector: Array) -> Array:
+    """Quaternion (..., 4) of a rotation by |vector| rad about `vector` (..., 3)."""
+    xp = array_namespace(vector)
+    angle = xp.sqrt(xp.sum(vector * vector, axis=-1, keepdims=True))
+    half = 0.5 * angle
+    # sin(x)/x stays finite at 0: replace the divisor there, where the limit of the ratio is 1/2.
+    safe = xp.where(angle > 1e-12, angle, xp.ones_like(angle))
+    scale = xp.where(angle > 1e-12, xp.sin(half) / safe, 0.5 * xp.ones_like(angle))
+    return xp.concat([xp.cos(half), vector * scale], axis=-1)
+
+
+def tilt_of(quaternion: Array) -> Array:
+    """Angle (...) rad between the body's z axis and the world's z axis, 0 to pi."""
+    xp = array_namespace(quaternion)
+    cosine = 1.0 - 2.0 * (quaternion[..., 1] ** 2 + quaternion[..., 2] ** 2)
+    return xp.acos(xp.clip(cosine, -1.0, 1.0))

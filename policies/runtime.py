@@ -1,0 +1,84 @@
+"""Running a policy: state and set-point in, command out, on numpy and onnxruntime alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from policies import actions, bundle, observations
+from policies.manifest import Manifest
+from policies.observations import Memory
+from policies.types import Array, Command, RobotInterface
+
+
+class Policy:
+    """A loaded bundle with the memory of one flight or of a batch of them.
+
+    The first `step` after `reset` fixes the batch shape; a single sample has none.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        """Open the network of a bundle that was checked; use `load`."""
+        self.manifest = manifest
+        self._session = bundle.open_session(folder / "policy.onnx")
+        self._memory: Memory | None = None
+        self.last_action: np.ndarray | None = None
+        """Normalized action (..., A) of the last step, before its physical scale; None after a reset."""
+        self.last_observation: np.ndarray | None = None
+        """Observation (..., D) of the last step."""
+
+    def reset(self, mask: Array | None = None) -> None:
+        """Start a new episode: everywhere, or where `mask` (...) of the batch is true.
+
+        Raises:
+            ValueError: `mask` does not have the batch shape.
+        """
+        if mask is None:
+            self._memory, self.last_action, self.last_observation = None, None, None
+            return
+        if self._memory is None:
+            return
+        mask = np.asarray(mask, dtype=bool)
+        batch = () if self.last_action is None else self.last_action.shape[:-1]
+        if mask.shape != batch:
+            raise ValueError(f"reset mask has shape {mask.shape}, but the batch has {batch}")
+        fresh = observations.initial_memory(self.manifest.observation, like=np.zeros((*batch, 1), np.float32))
+        self._memory = {
+            name: np.where(mask[(..., *[None] * (value.ndim - mask.ndim))], fresh[name], value)
+            for name, value in self._memory.items()
+        }
+
+    def step(self, state: Any, setpoint: Any) -> Command:
+        """The command for a state and a set-point, numpy fields, single or batched.
+
+        Call it once per control period (`manifest.control_rate_hz`): history and integrals count calls.
+        """
+        if self._memory is None:
+            like = np.zeros((*np.shape(state.position)[:-1], 1), np.float32)
+            self._memory = observations.initial_memory(self.manifest.observation, like=like)
+        observation, memory = observations.observe(
+            self.manifest.observation, state, setpoint, self._memory, 1.0 / self.manifest.control_rate_hz
+        )
+        observation = np.asarray(observation, dtype=np.float32)
+        flat = observation.reshape(-1, observation.shape[-1])
+        result = self._session.run(["action"], {"observation": flat})[0]
+        action = result[:, 0].reshape(*observation.shape[:-1], -1)
+        self._memory = observations.record_action(memory, action)
+        self.last_action, self.last_observation = action, observation
+        return actions.to_command(self.manifest.action, action)
+
+
+def load(path_or_name: str | Path, robot: RobotInterface | None = None) -> Policy:
+    """Load a policy bundle by path or zoo name, after replaying its stored actions.
+
+    Args:
+        path_or_name: A bundle's folder, or the name of a shipped one.
+        robot: The robot that shall run it; what does not fit is refused.
+
+    Raises:
+        BundleError: A ValueError that says in a sentence what is wrong.
+    """
+    folder, manifest = bundle.read_manifest(path_or_name, robot)
+    return Policy(folder, manifest)

@@ -1,0 +1,1 @@
+"""Learning, the command line, ROS 2 nodes and reports."""

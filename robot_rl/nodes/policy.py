@@ -1,0 +1,160 @@
+"""A policy bundle as a node: state and set-point in, motor command out, at the bundle's control rate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from nav_msgs.msg import Odometry
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, String
+from trajectory_msgs.msg import MultiDOFJointTrajectory
+
+import policies
+from hardware.descriptions import load_description
+from policies.types import QuadrotorSetpoint
+from robot_rl.control import PolicyRunner
+from robot_rl.nodes import messages, parameters, qos
+from robot_rl.nodes.parameters import parameter
+from robot_rl.nodes.running import Face, run
+from robot_rl.timing import Histogram
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """Parameters of the node."""
+
+    policy: str = parameter("quadrotor-track", "Policy bundle: a folder, or a name in the zoo.")
+    robot: str = parameter("crazyflie", "Robot description: a name, or the path of a YAML file.")
+    setpoint_timeout: float = parameter(
+        0.5, "s without set-points after which the vehicle stands still at the last one.", low=0.05, high=60.0
+    )
+    world_frame: str = parameter(messages.ODOM_FRAME, "Frame that poses must be given in.")
+    body_frame: str = parameter(messages.BODY_FRAME, "Frame that twists must be given in.")
+
+
+class PolicyNode(Face):
+    """Thin face on `PolicyRunner`: no decision about flying is made here."""
+
+    def __init__(self) -> None:
+        super().__init__("policy")
+        self.config = config = parameters.read(self, PolicyConfig)
+        self.interface = load_description(config.robot).interface
+        bundle = policies.load(config.policy, robot=self.interface)
+        self.runner = PolicyRunner(bundle)
+        self.period = 1.0 / bundle.manifest.control_rate_hz
+        self._mode = ""
+        self._setpoint: QuadrotorSetpoint | None = None
+        self._setpoint_time = 0.0
+        self._refusal = ""
+        self._silence = ""
+        self._work = Histogram()
+        self._next_report = 0.0
+        self._reported = ""
+        self._commands = qos.publisher(
+            self, JointState, "policy/motor_commands", qos.command_publisher(self.period)
+        )
+        self._actions = qos.publisher(self, Float64MultiArray, "policy/action", qos.SENSOR_PUBLISHER)
+        self._diagnostics = qos.publisher(self, DiagnosticArray, "/diagnostics", qos.SENSOR_PUBLISHER)
+        qos.subscription(self, Odometry, "odom", self._on_odometry, qos.SENSOR_READER)
+        qos.subscription(self, MultiDOFJointTrajectory, "setpoint", self._on_setpoint, qos.COMMAND_READER)
+        qos.subscription(self, String, "supervisor/status", self._on_status, qos.STATUS)
+        self.runner.activate(self.now())
+        self.get_logger().info(
+            f"policy {config.policy} (task {bundle.manifest.task}) for {self.interface.name} "
+            f"at {bundle.manifest.control_rate_hz:g} Hz"
+        )
+
+    def tick(self) -> None:
+        """One control period."""
+        begin = time.perf_counter()
+        now = self.now()
+        self._stand_still(now)
+        output = self.runner.tick(now)
+        if output.command is not None:
+            self._commands.publish(
+                messages.joint_state_from_motor_speeds(output.command, self.interface.actuators, output.stamp)
+            )
+        if output.action is not None:
+            self._actions.publish(messages.action_message(output.action))
+        self._work.record(time.perf_counter() - begin)
+        self._silence = output.reason if output.command is None else ""
+        if begin >= self._next_report or self._silence != self._reported:
+            self._next_report, self._reported = begin + 1.0, self._silence
+            self._report()
+
+    def _on_odometry(self, message: Odometry) -> None:
+        try:
+            state, stamp = messages.state_from_odometry(
+                message, self.config.world_frame, self.config.body_frame
+            )
+            self._note(self.runner.observe_state(state, stamp, self.now()))
+        except messages.MessageError as error:
+            self._note(str(error))
+
+    def _on_setpoint(self, message: MultiDOFJointTrajectory) -> None:
+        try:
+            setpoint, stamp = messages.setpoint_from_trajectory(
+                message, self.config.world_frame, self.config.body_frame
+            )
+            self._take_setpoint(setpoint, stamp)
+        except messages.MessageError as error:
+            self._note(str(error))
+
+    def _take_setpoint(self, setpoint: QuadrotorSetpoint, stamp: float) -> None:
+        now = self.now()
+        refusal = self.runner.observe_setpoint(setpoint, stamp, now)
+        if not refusal:
+            self._setpoint, self._setpoint_time = setpoint, now
+        self._note(refusal)
+
+    def _stand_still(self, now: float) -> None:
+        """Whoever moved the set-point has fallen silent: stay at the last one, chase no velocity."""
+        if self._setpoint is not None and now - self._setpoint_time > self.config.setpoint_timeout:
+            still = np.zeros(3)
+            self.runner.observe_setpoint(
+                replace(self._setpoint, velocity=still, acceleration=still), now, now
+            )
+            self._setpoint = None
+            self.get_logger().warning("set-points have stopped: standing still at the last one")
+
+    def _on_status(self, message: String) -> None:
+        """Start with fresh memory whenever the supervisor hands the robot over."""
+        mode = messages.status_from_message(message).mode
+        if mode == "active" and self._mode != "active":
+            self.runner.activate(self.now())
+            self.schedule.lateness, self._work = (
+                Histogram(),
+                Histogram(),
+            )  # of this flight, not of the start-up
+        self._mode = mode
+
+    def _note(self, refusal: str) -> None:
+        if refusal:
+            self._refusal = refusal
+            self.get_logger().warning(f"input refused: {refusal}", throttle_duration_sec=1.0)
+
+    def _report(self) -> None:
+        level = DiagnosticStatus.WARN if self._silence else DiagnosticStatus.OK
+        summary = f"no command: {self._silence}" if self._silence else "commanding"
+        values = {
+            "policy": self.config.policy,
+            "control rate": 1.0 / self.period,
+            "last refused input": self._refusal,
+            "skipped periods": self.schedule.skipped,
+            "timing.policy_lateness": self.schedule.lateness.to_chart(),
+            "timing.policy_step": self._work.to_chart(),
+            **self.runner.diagnostics(),
+        }
+        name = f"{self.get_fully_qualified_name()}: policy"
+        self._diagnostics.publish(
+            messages.diagnostics_message(name, self.interface.name, level, summary, values, self.now())
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the node."""
+    return run(PolicyNode, argv)

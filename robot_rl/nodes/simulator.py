@@ -1,0 +1,191 @@
+"""A simulated quadrotor as a node: motor commands in, odometry and IMU out, like a real one's driver."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import yaml
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from nav_msgs.msg import Odometry
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Imu, JointState
+from std_msgs.msg import Float64
+from std_srvs.srv import Trigger
+
+from hardware.descriptions import load_description
+from robot_rl.nodes import messages, parameters, qos
+from robot_rl.nodes.parameters import parameter
+from robot_rl.nodes.publishers import FirstPublisher, source_of
+from robot_rl.nodes.running import Face, StartError, run
+from robot_rl.timing import Histogram
+from sim.driver import SimulatedQuadrotor
+
+_CATCH_UP = 0.5
+"""s of physics at most per call, so that a paused process does not stay deaf while it catches up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatorConfig:
+    """Parameters of the node."""
+
+    robot: str = parameter("crazyflie", "Robot description: a name, or the path of a YAML file.")
+    position: list[float] = parameter(
+        [0.0, 0.0, 0.0], "Start position x, y, z in m, frame odom; the ground is z = 0."
+    )
+    yaw: float = parameter(0.0, "Start heading in rad.", low=-6.3, high=6.3)
+    seed: int = parameter(0, "Seed of sensor noise.", low=0, high=2**31 - 1)
+    rate: float = parameter(
+        1.0, "Simulated seconds per real second; other than 1 needs publish_clock.", low=0.01, high=100.0
+    )
+    publish_clock: bool = parameter(False, "Publish /clock, for nodes with use_sim_time.")
+    overrides: list[str] = parameter(
+        [""], "Physical parameters that differ from the description, each as name=value, e.g. mass=0.035."
+    )
+
+
+class Simulator(Face):
+    """Advances the vehicle with the clock and speaks for its sensors and motors."""
+
+    needs_message_info = True
+
+    def __init__(self) -> None:
+        super().__init__("simulator")
+        self.config = config = parameters.read(self, SimulatorConfig)
+        if config.rate != 1.0 and not config.publish_clock:
+            raise StartError(
+                f"rate is {config.rate:g}, but without publish_clock:=true no node would follow; set both"
+            )
+        if len(config.position) != 3:
+            raise StartError(f"position has {len(config.position)} values, expected x, y, z in m")
+        torch.set_num_threads(1)  # one vehicle fills no second core
+        description = load_description(config.robot)
+        self.interface = description.interface
+        self.vehicle = SimulatedQuadrotor(
+            description,
+            overrides=parse_overrides(config.overrides),
+            position=config.position,
+            yaw=config.yaw,
+            seed=config.seed,
+            start_time=self.now(),
+        )
+        self._step = 1.0 / self.interface.state_rate_hz
+        self.period = self._step / config.rate
+        self._silent_until = {"odom": 0.0, "imu": 0.0}
+        self._stamp = 0.0
+        self._first = FirstPublisher()
+        self._refusal = ""
+        self._refused = 0
+        self._work = Histogram()
+        self._next_report = 0.0
+        self._reported = ""
+        self._odom = qos.publisher(self, Odometry, "odom", qos.SENSOR_PUBLISHER)
+        self._imu = qos.publisher(self, Imu, "imu", qos.SENSOR_PUBLISHER)
+        self._diagnostics = qos.publisher(self, DiagnosticArray, "/diagnostics", qos.SENSOR_PUBLISHER)
+        self._clock_out = (
+            qos.publisher(self, Clock, "/clock", qos.SENSOR_PUBLISHER) if config.publish_clock else None
+        )
+        qos.subscription(self, JointState, "motor_commands", self._on_command, qos.COMMAND_READER)
+        qos.subscription(
+            self, Float64, "~/pause_odometry", lambda m: self._pause("odom", m), qos.STATUS_READER
+        )
+        qos.subscription(self, Float64, "~/pause_imu", lambda m: self._pause("imu", m), qos.STATUS_READER)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self.get_logger().info(
+            f"simulated {self.interface.name} at {config.position} m, {self.interface.state_rate_hz:g} Hz, "
+            f"{config.rate:g} times real time"
+        )
+
+    def tick(self) -> None:
+        """One sample of the sensors."""
+        begin = time.monotonic()
+        if self.config.publish_clock:
+            # Simulated time may run late but never jumps: nodes on /clock then see even periods.
+            self.vehicle.advance(self._step)
+        else:
+            self._catch_up()
+        stamp = self.vehicle.time
+        if stamp <= self._stamp:  # less than an integration step has passed: nothing new to measure
+            return
+        self._stamp = stamp
+        if begin >= self._silent_until["odom"]:
+            self._odom.publish(messages.odometry_from_state(self.vehicle.read(), stamp))
+        if begin >= self._silent_until["imu"]:
+            self._imu.publish(messages.imu_message(*self.vehicle.imu(), stamp))
+        if self._clock_out is not None:
+            self._clock_out.publish(Clock(clock=messages.to_stamp(stamp)))
+        self._work.record(time.monotonic() - begin)
+        state = f"{self.vehicle.watchdog} {self.vehicle.crashed}"
+        if begin >= self._next_report or state != self._reported:
+            self._next_report, self._reported = begin + 1.0, state
+            self._report(stamp)
+
+    def _catch_up(self) -> None:
+        """In real time the vehicle's clock follows the node's, so that stamps mean the same everywhere."""
+        elapsed = self.now() - self.vehicle.time
+        self.vehicle.advance(min(max(elapsed, 0.0), _CATCH_UP))
+
+    def _on_command(self, message: JointState, info: Mapping) -> None:
+        if not self.config.publish_clock:
+            self._catch_up()
+        self._refusal = self._first.refusal(source_of(info), time.monotonic())
+        if not self._refusal:
+            try:
+                command, stamp = messages.motor_speeds_from_joint_state(message, self.interface.actuators)
+                self._refusal = self.vehicle.write(command, stamp)
+            except messages.MessageError as error:
+                self._refusal = str(error)
+        if self._refusal:
+            self._refused += 1
+            self.get_logger().warning(f"motor command refused: {self._refusal}", throttle_duration_sec=1.0)
+
+    def _pause(self, sensor: str, message: Float64) -> None:
+        """Fault injection: this sensor falls silent for `message.data` real seconds."""
+        self._silent_until[sensor] = time.monotonic() + message.data
+        self.get_logger().warning(f"fault injected: no {sensor} for {message.data:g} s")
+
+    def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self.vehicle.reset(self.config.position, self.config.yaw)
+        response.success, response.message = True, f"standing at {self.config.position} m, rotors off"
+        return response
+
+    def _report(self, stamp: float) -> None:
+        level, summary = DiagnosticStatus.OK, f"motor watchdog: {self.vehicle.watchdog}"
+        if self.vehicle.watchdog not in {"ok", "off"}:
+            level = DiagnosticStatus.WARN
+        if self.vehicle.crashed:
+            level, summary = DiagnosticStatus.ERROR, "crashed into the ground; call ~/reset"
+        values = {
+            "watchdog": self.vehicle.watchdog,
+            "crashed": self.vehicle.crashed,
+            "last refusal": self._refusal,
+            "commands refused": self._refused,
+            "skipped periods": self.schedule.skipped,
+            "timing.simulator_lateness": self.schedule.lateness.to_chart(),
+            "timing.simulator_step": self._work.to_chart(),
+            **self.vehicle.counters,
+        }
+        name = f"{self.get_fully_qualified_name()}: vehicle"
+        self._diagnostics.publish(
+            messages.diagnostics_message(name, self.interface.name, level, summary, values, stamp)
+        )
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, float | list[float]]:
+    """`["mass=0.035", "drag=[0, 0, 0]"]` as a dict."""
+    values = {}
+    for text in texts:
+        if not text:
+            continue
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise StartError(f"override {text!r} is not of the form name=value")
+        values[name.strip()] = yaml.safe_load(value)
+    return values
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the node."""
+    return run(Simulator, argv)

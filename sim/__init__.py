@@ -1,0 +1,1 @@
+"""Simulated robots, tasks, batched environments and domain randomization."""

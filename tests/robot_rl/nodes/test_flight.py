@@ -1,0 +1,111 @@
+"""Whole missions by `robot-rl up`: real processes, real DDS, real time."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from robot_rl.flight import FigureEight, figure_eight_rmse, load_flight, load_timing, measure_phases  # noqa: E402
+
+ROOT = Path(__file__).parents[3]
+
+
+def fly(folder, *arguments, parameters, timeout=60.0):
+    """Run a mission to its end and read its record."""
+    (folder / "parameters.yaml").write_text(parameters)
+    environment = {
+        **os.environ,
+        "ROS_DOMAIN_ID": str(random.SystemRandom().randint(1, 101)),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "ROS_LOG_DIR": str(folder / "log"),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    }
+    command = [sys.executable, "-m", "robot_rl.up", "quadrotor", "setpoint:=demo", "auto_arm:=true"]
+    command += ["end_when_done:=true", f"record:={folder}", *arguments]
+    command += [f"params_file:={folder / 'parameters.yaml'}"]
+    output = folder / "output.txt"
+    with (
+        output.open("w") as file,
+        subprocess.Popen(command, env=environment, stdout=file, stderr=file) as process,
+    ):
+        try:
+            status = process.wait(timeout)
+        finally:
+            process.terminate()  # asks all nodes to end where the mission did not
+    assert status == 0 and "Traceback" not in output.read_text(), output.read_text()
+    return load_flight(folder), output.read_text()
+
+
+def test_demo_flight(tmp_path):
+    """Take-off, hover, one figure-eight at 5.5 s, landing; RMSE of the eight at most 0.15 m in real time."""
+    shorter = "setpoint:\n  ros__parameters: {periods: 1.0, hover_time: 1.0, landing_speed: 0.4}\n"
+    flight, output = fly(tmp_path, "height:=0.6", "namespace:=cf1", parameters=f"/cf1/{shorter}")
+    phases = [phase.name for phase in measure_phases(flight)]
+    order = ["takeoff", "hover", "figure_eight", "return", "landing", "done"]
+    assert [name for name in phases if name in order] == order
+    assert figure_eight_rmse(flight, FigureEight(periods=1)) <= 0.15
+    hover = next(phase for phase in measure_phases(flight) if phase.name == "hover")
+    assert hover.rmse <= 0.15
+    assert flight.position[-1, 2] < 0.02
+    assert np.all(flight.motor_commands[-5:] == 0.0)
+    assert "cf1.policy" in output
+    timing = load_timing(tmp_path)
+    for name in ("policy_lateness", "policy_step", "supervisor_relay"):
+        assert sum(timing[name]["counts"]) == timing[name]["count"] > 500
+        assert len(timing[name]["edges_us"]) == len(timing[name]["counts"]) + 1
+    assert timing["policy_step"]["p50_us"] < 10_000  # the period
+
+
+def test_faster_than_real_time(processes, probe):
+    """Simulated seconds pass `rate` times as fast, in even steps."""
+    processes.start("simulator", "rate:=3.0", "publish_clock:=true")
+    probe.wait(lambda: probe.states, 30.0, "odometry")
+    time.sleep(0.5)
+    begin, first = time.monotonic(), probe.states[-1][0]
+    time.sleep(2.0)
+    factor = (probe.states[-1][0] - first) / (time.monotonic() - begin)
+    assert 2.0 < factor < 3.3  # a loaded machine may fall behind; time then passes more slowly, without gaps
+    stamps = np.array([stamp for stamp, _ in probe.states])
+    np.testing.assert_allclose(np.median(np.diff(stamps)), 0.01, atol=1e-6)
+    assert processes.end() == {"simulator": 0}
+    probe.states.clear()
+
+
+def test_record_survives_a_kill(tmp_path, environment, processes, probe):
+    """A recorder that is killed at any instant has left its last complete file."""
+    from nav_msgs.msg import Odometry
+
+    from policies.types import QuadrotorState
+    from robot_rl.nodes import messages, qos
+
+    processes.start("recorder", f"folder:={tmp_path}", "write_period:=0.2")
+    publisher = qos.publisher(probe.node, Odometry, "odom", qos.SENSOR_PUBLISHER)
+    probe.wait(lambda: publisher.get_subscription_count() > 1, 20.0, "recorder")
+    sent, deadline = 0, time.monotonic() + 20.0
+    while not (tmp_path / "flight.npz").is_file() or sent < 200:
+        assert time.monotonic() < deadline
+        state = QuadrotorState(np.full(3, sent), np.array([1.0, 0, 0, 0]), np.zeros(3), np.zeros(3))
+        publisher.publish(messages.odometry_from_state(state, 100.0 + 0.01 * sent))
+        sent += 1
+        time.sleep(0.005)
+    processes.kill("recorder")
+    probe.node.destroy_publisher(publisher)
+    flight = load_flight(tmp_path)
+    assert len(flight.time) > 20
+    steps = np.diff(flight.time) / 0.01
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-4)
+    np.testing.assert_allclose(
+        flight.position[:, 0], 100.0 * (flight.time + flight.position[0, 0] / 100.0), atol=1e-3
+    )
+    assert np.all(np.isnan(flight.setpoint_position)) and np.all(np.isnan(flight.motor_commands))
+    with np.load(tmp_path / "flight.npz", allow_pickle=False) as data:
+        assert list(data["mode_names"]) == ["unknown"]
+    assert not (tmp_path / "timing.json").is_file() or json.loads((tmp_path / "timing.json").read_text())

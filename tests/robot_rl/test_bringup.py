@@ -1,0 +1,122 @@
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+from robot_rl.bringup import (
+    EXECUTABLES,
+    BringupError,
+    load_bringup,
+    node_parameters,
+    parse,
+    references,
+    selected,
+    to_text,
+)
+from robot_rl.paths import find_shared
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def quadrotor():
+    return load_bringup("quadrotor")
+
+
+def test_defaults_survive_the_way_through_text(quadrotor):
+    """ros2 launch hands every value over as text."""
+    texts = [f"{name}:={to_text(argument.default)}" for name, argument in quadrotor.arguments.items()]
+    assert parse(quadrotor, texts) == parse(quadrotor, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("rate:=2", 2.0),
+        ("auto_arm:=true", True),
+        ("seed:=7", 7),
+        ("position:=[1, 2, 3]", [1.0, 2.0, 3.0]),
+        ("policy:=123", "123"),
+        ("overrides:=[mass=0.03]", ["mass=0.03"]),
+    ],
+)
+def test_values_take_the_type_of_the_default(quadrotor, text, value):
+    found = parse(quadrotor, [text])[text.partition(":=")[0]]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("polisy:=x", "did you mean 'policy'"),
+        ("rate:=fast", "expected float"),
+        ("auto_arm:=maybe", "expected true or false"),
+        ("seed:=1.5", "expected int"),
+        ("setpoint:=loop", "choose from hover, figure-eight"),
+        ("policy", "name:=value"),
+    ],
+)
+def test_wrong_arguments_are_refused(quadrotor, text, complaint):
+    with pytest.raises(BringupError, match=complaint):
+        parse(quadrotor, [text])
+
+
+def test_arguments_choose_the_nodes(quadrotor):
+    def names(*texts):
+        values = parse(quadrotor, list(texts))
+        return [node.name for node in quadrotor.nodes if selected(node, values)]
+
+    assert names() == ["simulator", "supervisor", "policy", "setpoint"]
+    assert names("driver:=none", "setpoint:=none") == ["supervisor", "policy"]
+    assert "recorder" in names("record:=here")
+
+
+def test_the_clock_source_itself_runs_on_system_time(quadrotor):
+    values = parse(quadrotor, ["use_sim_time:=true", "rate:=3"])
+    parameters = {node.name: node_parameters(node, values) for node in quadrotor.nodes}
+    assert parameters["simulator"]["publish_clock"] is True
+    assert parameters["simulator"]["rate"] == 3.0
+    assert "use_sim_time" not in parameters["simulator"]
+    assert all(parameters[name]["use_sim_time"] is True for name in parameters if name != "simulator")
+
+
+def test_every_argument_is_described_and_used(quadrotor):
+    used = {name for node in quadrotor.nodes for name in (*references(node), *node.when, *node.unless)}
+    by_the_launcher = {"namespace", "use_sim_time", "log_level", "params_file"}
+    assert set(quadrotor.arguments) == used | by_the_launcher
+    assert all(argument.description.endswith(".") for argument in quadrotor.arguments.values())
+
+
+def test_every_executable_exists_and_may_be_executed():
+    folder = ROOT / "robot_rl" / "nodes" / "bin"
+    assert {path.name for path in folder.iterdir() if path.is_file()} == set(EXECUTABLES)
+    for name, module in EXECUTABLES.items():
+        path = folder / name
+        assert path.stat().st_mode & 0o111, f"{path} has no exec bit"
+        assert f'start("{module}")' in path.read_text()
+        assert (ROOT / "robot_rl" / "nodes" / f"{module}.py").is_file()
+
+
+def test_mistakes_in_a_configuration_are_named(tmp_path):
+    data = yaml.safe_load(find_shared("config/quadrotor.yaml").read_text())
+    data["nodes"][0]["parameters"]["seed"] = "$(sead)"
+    path = tmp_path / "broken.yaml"
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(BringupError, match="simulator refers to an argument 'sead'"):
+        load_bringup(path)
+    data["nodes"][0]["executable"] = "autopilot"
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(BringupError, match="no executable 'autopilot'"):
+        load_bringup(path)
+    with pytest.raises(BringupError, match="called 'quadcopter'; known: quadrotor"):
+        load_bringup("quadcopter")
+
+
+def test_launch_files_only_define():
+    """Nothing runs when ROS 2's launch imports the file."""
+    for path in sorted((ROOT / "launch").glob("*.launch.py")):
+        kinds = {type(statement) for statement in ast.parse(path.read_text()).body}
+        assert kinds <= {ast.Expr, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.Assign}, path
+        assert "generate_launch_description" in path.read_text()

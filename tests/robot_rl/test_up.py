@@ -1,0 +1,294 @@
+"""`robot-rl up` with real processes: it starts all, ends all, and leaves nothing behind, whoever dies."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("rclpy")
+
+ROOT = Path(__file__).parents[2]
+BOUND = 10.0
+"""s within which everything has ended, by the launcher's own escalation."""
+LIGHT = {
+    "description": "Two nodes that start fast.",
+    "arguments": {
+        "record": {"default": "", "description": "Folder."},
+        "mission": {"default": "hover", "description": "Mission."},
+    },
+    "nodes": [
+        {
+            "name": "setpoint",
+            "executable": "setpoint",
+            "critical": True,
+            "grace": 1.0,
+            "parameters": {"mission": "$(mission)"},
+        },
+        {"name": "recorder", "executable": "recorder", "parameters": {"folder": "$(record)"}},
+    ],
+}
+
+
+class Up:
+    """A running `robot-rl up`."""
+
+    def __init__(self, folder, shared_memory, *arguments):
+        self.shared_memory = shared_memory
+        self.output = folder / "output.txt"
+        environment = {
+            **os.environ,
+            "ROS_DOMAIN_ID": str(random.SystemRandom().randint(1, 101)),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "ROS_LOG_DIR": str(folder / "log"),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        }
+        with self.output.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "robot_rl.up", *arguments],
+                env=environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def text(self):
+        return self.output.read_text()
+
+    def wait_for(self, *words, timeout=30.0):
+        """Wait until the output has all the words."""
+        deadline = time.monotonic() + timeout
+        while not all(word in self.text for word in words):
+            assert self.process.poll() is None, f"ended too early:\n{self.text}"
+            assert time.monotonic() < deadline, f"not all of {words} in:\n{self.text}"
+            time.sleep(0.05)
+        return self
+
+    def pid(self, node):
+        """Process id of a node, as the launcher told it."""
+        line = next(line for line in self.text.splitlines() if line.startswith(f"[up] {node}: process"))
+        return int(line.split()[-1])
+
+    def kill(self, node):
+        """SIGKILL for a node, or for the launcher itself if `node` is empty."""
+        for pid in self.nodes:
+            self.shared_memory.note(pid)
+        os.kill(self.pid(node) if node else self.process.pid, signal.SIGKILL)
+
+    @property
+    def nodes(self):
+        return [int(line.split()[-1]) for line in self.text.splitlines() if ": process " in line]
+
+    def ends(self, within=BOUND):
+        """Its exit status; fails if it, or any node, is still there after `within` s."""
+        begin = time.monotonic()
+        status = self.process.wait(within)
+        while any(alive(pid) for pid in self.nodes):
+            assert time.monotonic() - begin < within, f"left behind: {[p for p in self.nodes if alive(p)]}"
+            time.sleep(0.05)
+        return status
+
+
+def alive(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+@pytest.fixture
+def up(tmp_path, shared_memory):
+    """Start `robot-rl up`; nothing of it outlives the test."""
+    started = []
+
+    def start(*arguments):
+        started.append(Up(tmp_path, shared_memory, *arguments))
+        return started[-1]
+
+    yield start
+    for each in started:
+        for pid in [each.process.pid, *each.nodes]:
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        each.process.wait(5.0)
+
+
+@pytest.fixture
+def light(tmp_path, up):
+    """Two nodes that start fast."""
+    path = tmp_path / "light.yaml"
+    path.write_text(yaml.safe_dump(LIGHT))
+
+    def start(*arguments):
+        return up(str(path), f"record:={tmp_path / 'flight'}", *arguments)
+
+    return start
+
+
+def started(running):
+    return running.wait_for("phase waiting", "recording to")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_all_with_status_0(light, number):
+    running = started(light())
+    running.process.send_signal(number)
+    assert running.ends(within=4.0) == 0
+    assert running.text.count("ended on SIGINT") == 2
+    assert "Traceback" not in running.text and "killed" not in running.text
+
+
+def test_two_signals_end_all_with_status_0(light):
+    """Ctrl-C twice, in a hurry."""
+    running = started(light())
+    for _ in range(3):
+        running.process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    assert running.ends(within=4.0) == 0
+    assert "Traceback" not in running.text
+
+
+def test_a_signal_while_the_nodes_are_loading(light):
+    running = light().wait_for("recorder: process")
+    running.process.send_signal(signal.SIGINT)
+    assert running.ends() == 0
+    assert "Traceback" not in running.text
+
+
+def test_a_frozen_node_does_not_hold_up_the_end(light):
+    running = started(light())
+    os.kill(running.pid("recorder"), signal.SIGSTOP)
+    running.process.send_signal(signal.SIGINT)
+    assert running.ends() == 0
+
+
+def test_killed_launcher_leaves_no_orphans(light):
+    running = started(light())
+    running.kill("")
+    assert running.ends(within=4.0) == -signal.SIGKILL
+
+
+def test_killed_launcher_leaves_no_frozen_orphans(light):
+    running = started(light())
+    os.kill(running.pid("recorder"), signal.SIGSTOP)
+    running.kill("")
+    assert running.ends(within=4.0) == -signal.SIGKILL
+
+
+def test_launcher_killed_while_the_nodes_are_loading(light):
+    """The nodes may ask for the signal of their parent's death only after it."""
+    running = light().wait_for("recorder: process")
+    running.kill("")
+    assert running.ends(within=4.0) == -signal.SIGKILL
+
+
+def test_death_of_a_critical_node_ends_all_after_its_grace(light):
+    running = started(light())
+    begin = time.monotonic()
+    running.kill("setpoint")
+    assert running.ends(within=5.0) == 1
+    assert time.monotonic() - begin >= 1.0
+    assert "node setpoint was killed by SIGKILL" in running.text
+    assert "phase waiting; ending in 1 s" in running.text  # its last words
+
+
+def test_death_of_another_node_is_only_reported(light):
+    running = started(light())
+    running.kill("recorder")
+    running.wait_for("node recorder was killed by SIGKILL")
+    time.sleep(1.5)
+    assert running.process.poll() is None
+    running.process.send_signal(signal.SIGINT)
+    assert running.ends(within=4.0) == 0
+
+
+def test_a_node_that_refuses_to_start_ends_all_at_once(light):
+    running = light("mission:=loop")
+    assert running.ends(within=5.0) == 1
+    assert "parameter 'mission' is 'loop'; choose from hover" in running.text
+    assert "Traceback" not in running.text
+
+
+def test_missing_bundle_is_one_sentence(up):
+    running = up("quadrotor", "policy:=no-such-bundle", "driver:=none", "setpoint:=none")
+    assert running.ends() == 1
+    assert "no-such-bundle" in running.text and "ending" in running.text
+    assert "Traceback" not in running.text
+
+
+def test_wrong_arguments_start_nothing(up):
+    running = up("quadrotor", "polisy:=x")
+    assert running.ends() == 2
+    assert "did you mean 'policy'" in running.text
+    assert not running.nodes
+
+
+def test_list_shows_the_arguments(up):
+    running = up("quadrotor", "--list")
+    assert running.ends() == 0
+    assert "policy:=quadrotor-track" in running.text and "nodes: simulator, supervisor" in running.text
+
+
+def test_an_executable_runs_by_itself():
+    """As `ros2 run` starts it: by path, with the first python3 on PATH."""
+    executable = ROOT / "robot_rl" / "nodes" / "bin" / "setpoint"
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    }
+    arguments = ["--ros-args", "-p", "heigth:=2.0"]
+    done = subprocess.run(
+        [str(executable), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=20.0,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip()
+        == "[FATAL] cannot start: node setpoint has no parameter 'heigth'; did you mean 'height'?"
+    )
+
+
+def test_auto_arm_is_refused_without_the_simulator(up):
+    running = up("quadrotor", "driver:=none", "auto_arm:=true", "setpoint:=none")
+    assert running.ends() == 1
+    assert "auto_arm is for the simulator only" in running.text
+
+
+@pytest.mark.parametrize("victim", ["simulator", "supervisor"])
+def test_death_of_simulator_or_supervisor_ends_the_flight(up, victim):
+    running = up("quadrotor", "auto_arm:=true").wait_for("phase takeoff")
+    running.kill(victim)
+    assert running.ends() == 1
+    assert f"node {victim} was killed by SIGKILL" in running.text
+    assert "Traceback" not in running.text
+
+
+def test_nothing_arms_by_itself(up):
+    running = up("quadrotor").wait_for("phase ground")
+    time.sleep(2.0)
+    running.process.send_signal(signal.SIGTERM)
+    assert running.ends() == 0
+    assert "armed" not in running.text.replace("disarmed", "").replace("not armed", "").replace(
+        "is armed", ""
+    )
+
+
+def test_flight_on_simulated_time(up):
+    """Every node follows /clock."""
+    running = up("quadrotor", "auto_arm:=true", "use_sim_time:=true", "height:=0.3")
+    running.wait_for("phase hover", timeout=40.0)
+    running.process.send_signal(signal.SIGINT)
+    assert running.ends() == 0
+    assert "fault" not in running.text
