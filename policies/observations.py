@@ -277,8 +277,8 @@ def observe(
         (vectors if entry.world_vector else features).append(feature)
     xp = array_namespace(state.orientation if vectors else features[0])
     if vectors:
-        turned = xp.stack(vectors, axis=-2) @ rotation.to_matrix(state.orientation)
-        features.insert(0, xp.reshape(turned, (*turned.shape[:-2], 3 * len(vectors))))
+        matrix = rotation.to_matrix(state.orientation)
+        features = [xp.sum(vector[..., :, None] * matrix, axis=-2) for vector in vectors] + features
     return xp.concat(features, axis=-1), memory
 
 

@@ -57,24 +57,13 @@ def rotate_inverse(quaternion: Array, vector: Array) -> Array:
 def to_matrix(quaternion: Array) -> Array:
     """Rotation matrix (..., 3, 3) of a unit quaternion (..., 4); its columns are body axes."""
     xp = array_namespace(quaternion)
-    # Every entry is a quadratic form of the quaternion: one product instead of forty operations.
-    squares = quaternion[..., :, None] * quaternion[..., None, :]
-    forms = _matrix_forms(xp, quaternion.dtype, quaternion.device)
-    entries = xp.reshape(squares, (*quaternion.shape[:-1], 16)) @ forms
-    return xp.reshape(entries, (*quaternion.shape[:-1], 3, 3))
-
-
-@lru_cache(maxsize=16)
-def _matrix_forms(xp: Any, dtype: Any, device: Any) -> Array:
-    """Coefficients (16, 9) of the products q_i q_j in the entries of the rotation matrix."""
-    w, x, y, z = range(4)
-    entries = (
-        {(w, w): 1, (x, x): 1, (y, y): -1, (z, z): -1}, {(x, y): 2, (w, z): -2}, {(x, z): 2, (w, y): 2},
-        {(x, y): 2, (w, z): 2}, {(w, w): 1, (x, x): -1, (y, y): 1, (z, z): -1}, {(y, z): 2, (w, x): -2},
-        {(x, z): 2, (w, y): -2}, {(y, z): 2, (w, x): 2}, {(w, w): 1, (x, x): -1, (y, y): -1, (z, z): 1},
-    )  # fmt: skip
-    table = [[float(entry.get((i, j), 0)) for entry in entries] for i in range(4) for j in range(4)]
-    return xp.asarray(table, dtype=dtype, device=device)
+    w, x, y, z = (quaternion[..., i] for i in range(4))
+    entries = [
+        1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - w * z), 2.0 * (x * z + w * y),
+        2.0 * (x * y + w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - w * x),
+        2.0 * (x * z - w * y), 2.0 * (y * z + w * x), 1.0 - 2.0 * (x * x + y * y),
+    ]  # fmt: skip
+    return xp.reshape(xp.stack(entries, axis=-1), (*quaternion.shape[:-1], 3, 3))
 
 
 def yaw_of(quaternion: Array) -> Array:

@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, ValueError, OSError) as error:
         if os.environ.get("ROBOT_RL_TRACEBACK"):
             raise
-        hint = "" if isinstance(error, UserError) else " (ROBOT_RL_TRACEBACK=1 shows where)"
+        hint = " (ROBOT_RL_TRACEBACK=1 shows where)" if type(error) is ValueError else ""
         _say(f"error: {' '.join(str(error).split())}{hint}")
         return USAGE
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from policies.bundle import find_bundle
 from robot_rl.errors import UserError
 from robot_rl.flight import figure_eight_rmse, load_flight, load_timing, measure_phases
-from robot_rl.listing import check_bundle_name
 from robot_rl.nodes.process import PARENT_VARIABLE
 from robot_rl.report import ReportConfig, write_report
 
@@ -56,7 +56,7 @@ class DemoConfig:
 def run(config: DemoConfig) -> int:
     """The command `robot-rl demo`: 0 if the drone flew the whole mission and landed, 1 if not."""
     began = time.monotonic()
-    policy = check_bundle_name(config.policy) if config.policy else ""
+    policy = str(find_bundle(config.policy)) if config.policy else ""
     folder = config.out.resolve() / time.strftime("%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
     stages = _stages(2 if config.policy else 4, began)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hardware.descriptions import list_descriptions, load_description
-from robot_rl.errors import UserError, unknown_name
+from robot_rl.errors import unknown_name
 
 _ROOT = Path(__file__).resolve().parent.parent
 _ALGORITHMS = ("apg", "ppo")
@@ -92,18 +92,6 @@ def check_task(name: str) -> str:
     known = [entry.name for entry in list_tasks()]
     if name not in known:
         raise unknown_name("task", name, known)
-    return name
-
-
-def check_bundle_name(name: str) -> str:
-    """Return `name` if it is a bundle's folder or a name in the zoo; else a `UserError` says what exists."""
-    if (Path(name) / "manifest.json").is_file():
-        return name
-    if Path(name).is_dir():
-        raise UserError(f"{name} is no policy bundle: it has no manifest.json")
-    known = [entry.name for entry in list_bundles()]
-    if name not in known:
-        raise unknown_name("bundle (neither a folder nor a name in the zoo):", name, known)
     return name
 
 

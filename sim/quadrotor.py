@@ -13,7 +13,6 @@ Eschmann, Albani, Loianno, "Learning to Fly in Seconds" (2024) and its successor
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -176,36 +175,31 @@ def _rotor_targets(
 
 def _body_wrench(speeds: Tensor, parameters: QuadrotorParameters) -> tuple[Tensor, Tensor]:
     """Collective thrust (..., 1) N and torque (..., 3) N m of the rotors, body frame."""
-    wrench = (wrench_matrix(parameters) @ rotor_thrusts(speeds, parameters)[..., None])[..., 0]
+    wrench = (wrench_matrix(parameters) * rotor_thrusts(speeds, parameters)[..., None, :]).sum(-1)
     return wrench[..., :1], wrench[..., 1:]
 
 
 def _quaternion_rate(q: Tensor, w: Tensor) -> Tensor:
     """Twice the time derivative (..., 4) of a quaternion at body rates `w` (..., 3): q ⊗ (0, w)."""
-    products = (q[..., :, None] * w[..., None, :]).flatten(-2)
-    return products @ _product_forms(q.dtype, q.device)
-
-
-@lru_cache(maxsize=16)
-def _product_forms(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Coefficients (12, 4) of the products q_i w_j in q ⊗ (0, w): one product instead of many sums."""
-    w, x, y, z = range(4)
-    entries = (
-        {(x, 0): -1, (y, 1): -1, (z, 2): -1},
-        {(w, 0): 1, (y, 2): 1, (z, 1): -1},
-        {(w, 1): 1, (z, 0): 1, (x, 2): -1},
-        {(w, 2): 1, (x, 1): 1, (y, 0): -1},
+    qw, qx, qy, qz = q.unbind(-1)
+    x, y, z = w.unbind(-1)
+    return torch.stack(
+        [
+            -(qx * x + qy * y + qz * z),
+            qw * x + qy * z - qz * y,
+            qw * y + qz * x - qx * z,
+            qw * z + qx * y - qy * x,
+        ],
+        dim=-1,
     )
-    table = [[float(entry.get((i, j), 0)) for entry in entries] for i in range(4) for j in range(3)]
-    return torch.tensor(table, dtype=dtype, device=device)
 
 
 def _acceleration(q: Tensor, v: Tensor, thrust: Tensor, parameters: QuadrotorParameters) -> Tensor:
     """Acceleration (..., 3) m/s², world frame, of thrust along body z, drag, gravity, external force."""
     to_world = rotation.to_matrix(q)
-    air = (v - parameters.wind)[..., None, :] @ to_world
-    body_force = torch.nn.functional.pad(thrust, (2, 0)) - parameters.drag * air[..., 0, :]
-    force = (to_world @ body_force[..., None])[..., 0]
+    air = ((v - parameters.wind)[..., :, None] * to_world).sum(-2)
+    body_force = torch.nn.functional.pad(thrust, (2, 0)) - parameters.drag * air
+    force = (to_world * body_force[..., None, :]).sum(-1)
     weight = torch.nn.functional.pad((parameters.mass * parameters.gravity)[..., None], (2, 0))
     return (force + (parameters.external_force - weight)) / parameters.mass[..., None]
 

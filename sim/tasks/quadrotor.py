@@ -284,6 +284,6 @@ def advance(
     return Simulation(
         state=step(simulation.state, command.values, parameters, task.period),
         previous=current,
-        actions=line[:, :2],
+        actions=torch.stack([action, simulation.actions[:, 0]], dim=1),
         memory=observations.record_action(memory, action),
     )

@@ -126,11 +126,6 @@ def test_wrong_names_show_the_nearest_and_the_alternatives():
     assert "known: none" in str(unknown_name("thing", "zzz", []))
 
 
-def test_a_folder_that_is_no_bundle_says_what_it_lacks(tmp_path):
-    with pytest.raises(UserError, match=r"has no manifest\.json"):
-        listing.check_bundle_name(str(tmp_path))
-
-
 def test_a_missing_package_is_named_with_the_pip_command():
     with pytest.raises(
         UserError, match=r"robot-rl fly needs no_such_module; install with: pip install 'robot_rl\[x\]'"

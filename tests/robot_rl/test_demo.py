@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from policies import BundleError
 from robot_rl import demo
 from robot_rl.errors import UserError
 from robot_rl.flight import figure_eight_rmse, load_flight, load_timing, measure_phases
@@ -44,7 +45,7 @@ def test_a_failing_stage_is_named_with_its_status():
 
 
 def test_an_unknown_policy_is_refused_before_anything_starts(tmp_path):
-    with pytest.raises(UserError, match="quadrotor-trck"):
+    with pytest.raises(BundleError, match="quadrotor-trck"):
         demo.run(demo.DemoConfig(out=tmp_path, policy="quadrotor-trck"))
     assert list(tmp_path.iterdir()) == []
 
