@@ -29,7 +29,7 @@ setuptools.setup(
         # `colcon build --symlink-install` sees of a checkout only the packages and what is listed here.
         (SHARE, ["package.xml", "pyproject.toml", "README.md", "LICENSE"]),
         (f"{SHARE}/launch", files("launch/*.launch.py")),
-        (f"{SHARE}/config", files("config/*.yaml")),
+        (f"{SHARE}/config", files("config/*.*")),
         # pip installs no executables into lib/<package>, where ros2 run and ros2 launch look for them.
         ("lib/robot_rl", files("robot_rl/nodes/bin/*")),
     ],

@@ -22,9 +22,7 @@ from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
 from robot_rl.bringup import Bringup, NodeEntry, load_bringup, node_parameters, parse, selected, to_text
-from robot_rl.nodes.process import PARENT_VARIABLE
-
-REFUSED = 1  # exit status of a node that refused to start
+from robot_rl.nodes.process import PARENT_VARIABLE, REFUSED
 
 
 def generate_launch_description() -> LaunchDescription:

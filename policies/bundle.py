@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 import shutil
 import tempfile
+import zipfile
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import onnxruntime
@@ -68,7 +70,12 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def write_bundle(
-    folder: str | Path, contents: Manifest, network: bytes, inputs: np.ndarray, expected: np.ndarray, card: str
+    folder: str | Path,
+    contents: Manifest,
+    network: bytes,
+    inputs: np.ndarray,
+    expected: np.ndarray,
+    card: str,
 ) -> Path:
     """Write a bundle and check it; an existing bundle of that name is replaced whole or not at all.
 
@@ -81,9 +88,15 @@ def write_bundle(
         card: Text of `card.md`.
 
     Raises:
-        BundleError: What was written does not pass `check_bundle`.
+        BundleError: What was written does not pass `check_bundle`, or `folder` holds something else.
     """
     folder = Path(folder)
+    if folder.is_file() or (
+        folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").is_file()
+    ):
+        raise BundleError(
+            f"{folder} exists and is no policy bundle; it is not overwritten: give another path"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -99,8 +112,13 @@ def write_bundle(
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
             folder.rename(old / folder.name)
-            fresh.rename(folder)
-            shutil.rmtree(old)
+            try:
+                fresh.rename(folder)
+            except BaseException:
+                (old / folder.name).rename(folder)
+                raise
+            finally:
+                shutil.rmtree(old)
         else:
             fresh.rename(folder)
     finally:
@@ -121,8 +139,8 @@ def check_bundle(path_or_name: str | Path, robot: RobotInterface | None = None) 
     if path.stat().st_size > MAX_FILE_BYTES:
         return [f"manifest.json is larger than {MAX_FILE_BYTES} bytes"]
     try:
-        data = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         return [f"manifest.json is not JSON: {error}"]
     if isinstance(data, dict) and data.get("schema_version") != manifest.SCHEMA_VERSION:
         return [
@@ -160,9 +178,13 @@ def robot_violations(contents: Manifest, robot: RobotInterface) -> list[str]:
         return [f"the policy flies or moves a {need.kind}, but robot {robot.name!r} is a {robot.kind}"]
     for name in need.actuators:
         if name not in robot.actuators:
-            problems.append(f"robot {robot.name!r} has no actuator {name!r}; it has {', '.join(robot.actuators)}")
+            problems.append(
+                f"robot {robot.name!r} has no actuator {name!r}; it has {', '.join(robot.actuators)}"
+            )
     if not problems and need.actuators != robot.actuators:
-        problems.append(f"actuator order is {need.actuators} in the policy and {robot.actuators} on {robot.name!r}")
+        problems.append(
+            f"actuator order is {need.actuators} in the policy and {robot.actuators} on {robot.name!r}"
+        )
     for signal in need.signals:
         if signal not in robot.signals:
             problems.append(f"robot {robot.name!r} does not measure {signal!r}, which the observation reads")
@@ -189,33 +211,49 @@ def _file_violations(folder: Path, contents: Manifest) -> list[str]:
         elif _sha256(path) != checksum:
             problems.append(f"{name} does not have the checksum of the manifest: it was changed or cut off")
     known = {"manifest.json", *contents.files}
-    problems += [f"{p.name} is not listed in the manifest" for p in sorted(folder.iterdir()) if p.name not in known]
+    problems += [
+        f"{p.name} is not listed in the manifest" for p in sorted(folder.iterdir()) if p.name not in known
+    ]
     return problems
 
 
 def _term_violations(contents: Manifest) -> list[str]:
     problems = []
-    try:
-        size = observations.observation_size(contents.observation)
-        if size != contents.observation_size:
-            problems.append(f"observation_size is {contents.observation_size}, but the terms make {size}")
-        specs = observations.memory_specs(contents.observation)
-        if specs != dict(contents.memory):
-            problems.append("memory does not match what the observation terms keep")
-        needed = {s for term in contents.observation for s in observations.find_term(term).signals}
-        if missing := sorted(needed - set(contents.robot.signals)):
-            problems.append(f"robot.signals lacks {', '.join(missing)}, which the terms read")
-    except (ValueError, TypeError) as error:
-        problems.append(f"observation: {error}")
+    for term in contents.observation:
+        try:
+            signature = inspect.signature(observations.find_term(term).function)
+            signature.bind(None, None, {}, period=1.0, **term.parameters)
+        except (ValueError, TypeError) as error:
+            problems.append(f"observation term {term.name!r}: {error}")
+    if not problems:
+        problems += _observation_violations(contents)
     try:
         action = actions.find_action(contents.action)
         if action.size != contents.action_size:
-            problems.append(f"action_size is {contents.action_size}, but {contents.action.name} has {action.size}")
+            problems.append(
+                f"action_size is {contents.action_size}, but {contents.action.name} has {action.size}"
+            )
         actions.to_command(contents.action, np.zeros(action.size))
     except (ValueError, TypeError) as error:
         problems.append(f"action: {error}")
     if contents.action.name != contents.robot.command:
-        problems.append(f"action is {contents.action.name!r}, but robot.command is {contents.robot.command!r}")
+        problems.append(
+            f"action is {contents.action.name!r}, but robot.command is {contents.robot.command!r}"
+        )
+    return problems
+
+
+def _observation_violations(contents: Manifest) -> list[str]:
+    """What sizes, memory and signals of known terms with the right parameters say against the manifest."""
+    problems = []
+    size = observations.observation_size(contents.observation)
+    if size != contents.observation_size:
+        problems.append(f"observation_size is {contents.observation_size}, but the terms make {size}")
+    if observations.memory_specs(contents.observation) != dict(contents.memory):
+        problems.append("memory does not match what the observation terms keep")
+    needed = {s for term in contents.observation for s in observations.find_term(term).signals}
+    if missing := sorted(needed - set(contents.robot.signals)):
+        problems.append(f"robot.signals lacks {', '.join(missing)}, which the terms read")
     return problems
 
 
@@ -223,10 +261,17 @@ def _network_violations(folder: Path, contents: Manifest) -> list[str]:
     try:
         with np.load(folder / "vectors.npz", allow_pickle=False) as stored:
             inputs, expected = stored["observation"], stored["action"]
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         return [f"vectors.npz cannot be read: {error}"]
+    if inputs.dtype.kind != "f" or expected.dtype.kind != "f":
+        return [
+            f"vectors.npz: observation is {inputs.dtype} and action is {expected.dtype}; expected float32"
+        ]
     if inputs.ndim != 2 or len(inputs) < MIN_VECTORS or inputs.shape[1] != contents.observation_size:
-        return [f"vectors.npz: observation has shape {inputs.shape}, expected (≥ {MIN_VECTORS}, D)"]
+        return [
+            f"vectors.npz: observation has shape {inputs.shape}, expected (≥ {MIN_VECTORS}, "
+            f"{contents.observation_size})"
+        ]
     try:
         session = open_session(folder / "policy.onnx")
     except Exception as error:  # onnxruntime's errors have no common base class
@@ -239,7 +284,10 @@ def _network_violations(folder: Path, contents: Manifest) -> list[str]:
     except Exception as error:  # likewise
         return [f"policy.onnx does not run on its stored observations: {error}"]
     if result.ndim != 3 or result.shape[2] != contents.action_size or result.shape != expected.shape:
-        return [f"policy.onnx gives {result.shape}, stored are {expected.shape}; expected (K, H, {contents.action_size})"]
+        return [
+            f"policy.onnx gives {result.shape}, stored are {expected.shape}; expected (K, H, "
+            f"{contents.action_size})"
+        ]
     if not np.all(np.isfinite(result)):
         return ["policy.onnx gives non-finite actions: its weights are broken"]
     problems = []
@@ -247,8 +295,14 @@ def _network_violations(folder: Path, contents: Manifest) -> list[str]:
         problems.append(f"policy.onnx gives an action of {np.abs(result).max():.3g}, outside [-1, 1]")
     worst = float(np.abs(result - expected).max())
     if not worst <= ACTION_TOLERANCE:
-        problems.append(f"policy.onnx differs from its stored actions by {worst:.2g}, more than {ACTION_TOLERANCE:g}")
+        problems.append(
+            f"policy.onnx differs from its stored actions by {worst:.2g}, more than {ACTION_TOLERANCE:g}"
+        )
     return problems
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number, and as a limit it would never act")
 
 
 def _sha256(path: Path) -> str:

@@ -11,9 +11,10 @@ A term is ``(state, setpoint, memory, *, period, **parameters) → (feature, mem
 - `period` is the control period in s; `parameters` are the term's own, stored in the manifest.
 
 A term marked `world_vector` returns a vector in the world frame, and the assembler turns all of
-them into the **body frame** with one product. So nothing but `yaw_error` depends on the heading:
-what a policy learned at one heading it does at any, and a large heading error does not disturb a
-recovery.
+them into the **heading frame**: the world turned about z by the vehicle's own heading. So nothing
+but `yaw_error` depends on where north is, and a large heading error does not disturb a recovery.
+(The body frame would do that too, but mixes a fall's speed into the lateral axes whenever the
+vehicle tilts, which makes slow vehicles oscillate.)
 
 To add a term: write the function, add it to `TERMS` with its size, its memory and the signals that
 it reads. Nothing else changes.
@@ -26,9 +27,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
-from policies import rotation
 from policies.types import Array, QuadrotorSetpoint, QuadrotorState
 
 Memory: TypeAlias = dict[str, Array]
@@ -69,7 +69,7 @@ class Term:
     signals: tuple[str, ...] = ()
     """Fields of the robot's state that it reads."""
     world_vector: bool = False
-    """Whether the feature is a vector (..., 3) in the world frame, to be turned into the body frame."""
+    """Whether the feature is a vector (..., 3) in the world frame, to be turned into the heading frame."""
 
 
 def position_error(
@@ -95,10 +95,11 @@ def linear_velocity_error(
 def up_direction(
     state: QuadrotorState, setpoint: QuadrotorSetpoint, memory: Memory, *, period: float
 ) -> tuple[Array, Memory]:
-    """The world's z axis (..., 3); in the body frame (0, 0, 1) when level."""
+    """The world's z axis (..., 3) in the body frame: (0, 0, 1) when level."""
     xp = array_namespace(state.orientation)
-    up = xp.asarray([0.0, 0.0, 1.0], dtype=state.orientation.dtype, device=state.orientation.device)
-    return xp.broadcast_to(up, (*state.orientation.shape[:-1], 3)), memory
+    w, x, y, z = (state.orientation[..., i] for i in range(4))
+    up = [2.0 * (x * z - w * y), 2.0 * (y * z + w * x), 1.0 - 2.0 * (x * x + y * y)]
+    return xp.stack(up, axis=-1), memory
 
 
 def yaw_error(
@@ -194,9 +195,7 @@ TERMS: dict[str, Term] = {
         signals=("linear_velocity", "orientation"),
         world_vector=True,
     ),
-    "up_direction": Term(
-        function=up_direction, size=lambda **_: 3, signals=("orientation",), world_vector=True
-    ),
+    "up_direction": Term(function=up_direction, size=lambda **_: 3, signals=("orientation",)),
     "yaw_error": Term(function=yaw_error, size=lambda **_: 1, signals=("orientation",)),
     "angular_velocity": Term(function=angular_velocity, size=lambda **_: 3, signals=("angular_velocity",)),
     "angular_velocity_history": Term(
@@ -254,10 +253,9 @@ def memory_specs(terms: Sequence[TermConfig]) -> dict[str, MemorySpec]:
 def initial_memory(terms: Sequence[TermConfig], like: Array) -> Memory:
     """Memory at the start of an episode, with the batch axes, type and device of `like` (..., k)."""
     xp = array_namespace(like)
+    where = device(like)  # arrays of numpy 1 have no attribute of that name
     return {
-        name: xp.full(
-            (*like.shape[:-1], *spec.shape), spec.initial, dtype=like.dtype, device=like.device
-        )
+        name: xp.full((*like.shape[:-1], *spec.shape), spec.initial, dtype=like.dtype, device=where)
         for name, spec in memory_specs(terms).items()
     }
 
@@ -267,7 +265,7 @@ def observe(
 ) -> tuple[Array, Memory]:
     """Assemble the observation (..., D) and the memory after it.
 
-    The order is that of `terms`, with the world vectors, turned into the body frame, first. The
+    The order is that of `terms`, with the world vectors, turned into the heading frame, first. The
     environment, the exporter and the runtime all call this function, and nothing else.
     """
     vectors, features = [], []
@@ -277,9 +275,19 @@ def observe(
         (vectors if entry.world_vector else features).append(feature)
     xp = array_namespace(state.orientation if vectors else features[0])
     if vectors:
-        matrix = rotation.to_matrix(state.orientation)
-        features = [xp.sum(vector[..., :, None] * matrix, axis=-2) for vector in vectors] + features
+        features = [_to_heading(vector, state.orientation) for vector in vectors] + features
     return xp.concat(features, axis=-1), memory
+
+
+def _to_heading(vector: Array, orientation: Array) -> Array:
+    """Turn a world vector (..., 3) by minus the heading, the twist of `orientation` (..., 4) about z."""
+    xp = array_namespace(vector)
+    w, z = orientation[..., 0], orientation[..., 3]
+    # Upside down there is no heading: there the horizontal part fades out instead of jumping.
+    scale = 1.0 / (w * w + z * z + 1e-4)
+    cosine, sine = (w * w - z * z) * scale, 2.0 * w * z * scale
+    x, y = vector[..., 0], vector[..., 1]
+    return xp.stack([cosine * x + sine * y, cosine * y - sine * x, vector[..., 2]], axis=-1)
 
 
 def record_action(memory: Memory, action: Array) -> Memory:
@@ -288,5 +296,6 @@ def record_action(memory: Memory, action: Array) -> Memory:
         return memory
     xp = array_namespace(action)
     history = memory["action_history"]
-    newest = xp.concat([action, history[..., : history.shape[-1] - action.shape[-1]]], axis=-1)
+    older = history[..., : history.shape[-1] - action.shape[-1]]
+    newest = xp.concat([action.clip(-1.0, 1.0), older], axis=-1)
     return {**memory, "action_history": newest}

@@ -5,9 +5,6 @@ Written with the array-API namespace of the input, batched over leading axes.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
-
 from array_api_compat import array_namespace
 
 from policies.types import Array
@@ -83,12 +80,13 @@ def from_yaw(yaw: Array) -> Array:
 def from_rotation_vector(vector: Array) -> Array:
     """Quaternion (..., 4) of a rotation by |vector| rad about `vector` (..., 3)."""
     xp = array_namespace(vector)
-    angle = xp.sqrt(xp.sum(vector * vector, axis=-1, keepdims=True))
-    half = 0.5 * angle
-    # sin(x)/x stays finite at 0: replace the divisor there, where the limit of the ratio is 1/2.
-    safe = xp.where(angle > 1e-12, angle, xp.ones_like(angle))
-    scale = xp.where(angle > 1e-12, xp.sin(half) / safe, 0.5 * xp.ones_like(angle))
-    return xp.concat([xp.cos(half), vector * scale], axis=-1)
+    square = xp.sum(vector * vector, axis=-1, keepdims=True)
+    # sin(x/2)/x is 1/2 at 0; a harmless angle there keeps root and ratio, and their gradients, finite.
+    tiny, one = square < 1e-24, xp.ones_like(square)
+    angle = xp.sqrt(xp.where(tiny, one, square))
+    cosine = xp.where(tiny, one, xp.cos(0.5 * angle))
+    scale = xp.where(tiny, 0.5 * one, xp.sin(0.5 * angle) / angle)
+    return xp.concat([cosine, vector * scale], axis=-1)
 
 
 def tilt_of(quaternion: Array) -> Array:

@@ -31,12 +31,17 @@ from robot_rl.bringup import (
     selected,
     to_text,
 )
-from robot_rl.nodes.process import PARENT_VARIABLE, StopRequest, die_with_parent, ignore_signals, stop_request
+from robot_rl.nodes.process import (
+    PARENT_VARIABLE,
+    REFUSED,
+    StopRequest,
+    die_with_parent,
+    ignore_signals,
+    stop_request,
+)
 
 _POLL = 0.05
 """s between two looks at the nodes."""
-_REFUSED = 1
-"""Exit status of a node that refused to start, see `robot_rl.nodes.running`."""
 _ESCALATION = ((0.0, signal.SIGINT), (4.0, signal.SIGTERM), (6.0, signal.SIGKILL))
 """(s after the end was decided, signal); repeated twice a second."""
 _START = (
@@ -190,9 +195,9 @@ def _watch(children: list[Child], stop: StopRequest) -> int:
                 _say(f"[up] {child.entry.name} has finished its mission; ending")
                 return status
             text = f"[up] node {child.entry.name} {_how(code)}; its last words: {child.last_words or 'none'}"
-            if child.entry.critical or code == _REFUSED:
+            if child.entry.critical or code == REFUSED:
                 status = 1
-                grace = 0.0 if code == _REFUSED else child.entry.grace
+                grace = 0.0 if code == REFUSED else child.entry.grace
                 end_at = min(end_at, time.monotonic() + grace)
                 text += f"; ending in {grace:g} s" if grace else "; ending"
             _say(text)

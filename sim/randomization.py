@@ -13,11 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 import yaml
 from torch import Tensor
+
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "distribution": ("uniform", "loguniform", "gaussian"),
+    "operation": ("set", "scale", "add"),
+    "when": ("start", "reset", "interval", "step"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +54,26 @@ class RandomizationTerm:
     """Weight of the group's percentile against the term's own; 0 is independent, 1 identical."""
 
     def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                self._refuse(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(choices)}")
+        if not all(map(math.isfinite, (self.low, self.high, *self.interval, self.correlation_time))):
+            self._refuse("a number is not finite")
         if self.distribution != "gaussian" and self.high < self.low:
-            raise ValueError(f"randomization of {self.parameter!r}: low {self.low} is above high {self.high}")
+            self._refuse(f"low {self.low} is above high {self.high}")
+        if self.distribution == "gaussian" and self.high < 0:
+            self._refuse(f"the standard deviation, high, is {self.high}, below 0")
         if self.distribution == "loguniform" and self.low <= 0:
-            raise ValueError(f"randomization of {self.parameter!r}: loguniform needs low > 0, got {self.low}")
+            self._refuse(f"loguniform needs low > 0, got {self.low}")
+        if not 0.0 < self.interval[0] <= self.interval[1]:
+            self._refuse(f"interval is {self.interval}; expected shortest and longest time, above 0 s")
+        if self.correlation_time < 0.0 or not 0.0 <= self.coupling <= 1.0:
+            self._refuse(
+                f"correlation_time {self.correlation_time} is below 0 or coupling {self.coupling} not in [0, 1]"
+            )
+
+    def _refuse(self, problem: str) -> NoReturn:
+        raise ValueError(f"randomization of {self.parameter!r}: {problem}")
 
     @property
     def has_zero_range(self) -> bool:
@@ -82,22 +105,36 @@ def load_terms(path: str | Path) -> tuple[RandomizationTerm, ...]:
     Raises:
         ValueError: An unknown field or a wrong value, naming the entry.
     """
-    entries = yaml.safe_load(Path(path).read_text())
+    try:
+        entries = yaml.safe_load(Path(path).read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {error}") from error
     if not isinstance(entries, list):
         raise ValueError(f"{path}: expected a list of randomization terms, got {type(entries).__name__}")
-    known = {f.name for f in dataclasses.fields(RandomizationTerm)}
     terms = []
     for number, entry in enumerate(entries):
-        for key in entry:
-            if key not in known:
-                near = get_close_matches(key, known, n=1)
-                raise ValueError(
-                    f"{path}, entry {number}: unknown field {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-                )
-        if "interval" in entry:
-            entry["interval"] = tuple(entry["interval"])
-        terms.append(RandomizationTerm(**entry))
+        try:
+            terms.append(_parse_term(entry))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}, entry {number}: {error}") from error
     return tuple(terms)
+
+
+def _parse_term(entry: Any) -> RandomizationTerm:
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"expected a mapping with the fields of a randomization term, got {entry!r}")
+    known = {f.name for f in dataclasses.fields(RandomizationTerm)}
+    for key in entry:
+        if key not in known:
+            near = get_close_matches(str(key), known, n=1)
+            raise ValueError(f"unknown field {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    values = dict(entry)
+    for key in {"low", "high", "correlation_time", "coupling"} & set(values):
+        values[key] = float(values[key])  # YAML reads 1e-3, without a point, as text
+    if "interval" in values:
+        shortest, longest = values["interval"]
+        values["interval"] = (float(shortest), float(longest))
+    return RandomizationTerm(**values)
 
 
 class Randomizer:
@@ -116,9 +153,13 @@ class Randomizer:
         """Start with nominal values (size,) by name; `reset` draws the first samples.
 
         Raises:
-            ValueError: A term names a parameter that the task does not have.
+            ValueError: A term names a parameter that the task does not have, or two name the same.
         """
-        for term in terms:
+        for index, term in enumerate(terms):
+            if term.parameter in {other.parameter for other in terms[:index]}:
+                raise ValueError(
+                    f"randomization of {term.parameter!r} is declared twice; the later one would undo the other"
+                )
             if term.parameter not in nominal:
                 near = get_close_matches(term.parameter, nominal, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(nominal)}"
@@ -140,6 +181,10 @@ class Randomizer:
             for i, term in enumerate(self.terms)
             if term.when == "step"
         }
+        everywhere = torch.ones(num_envs, dtype=torch.bool, device=generator.device)
+        for term in self.terms:
+            if term.has_zero_range:  # fixed here, without a draw, which would shift the draws of other terms
+                self._assign(term, torch.full_like(self.values[term.parameter], term.low), everywhere)
 
     def reset(self, mask: Tensor) -> None:
         """Draw anew for the environments in `mask` (num_envs,) bool that begin an episode."""
@@ -147,7 +192,7 @@ class Randomizer:
         self._started = True
         groups: dict[str, Tensor] = {}
         for index, term in enumerate(self.terms):
-            if term.when == "start" and not first:
+            if term.has_zero_range or (term.when == "start" and not first):
                 continue
             if term.when == "step":
                 self._process[index] = torch.where(
@@ -159,11 +204,44 @@ class Randomizer:
                 self._countdown[index] = torch.where(mask, self._next_interval(term), self._countdown[index])
             self._draw(term, mask, groups)
 
+    def adopt(self, index: Tensor, source: Randomizer, first: int) -> None:
+        """Begin episodes in the environments `index` (K) with K samples of `source`, from its row `first` on.
+
+        `source` has the same terms. Drawing many samples at once and handing them out costs a tenth
+        of drawing for a few environments at every step. What is drawn at start only stays as it is.
+        """
+        count = len(index)
+
+        def put(mine: Tensor, other: Tensor) -> Tensor:
+            return mine.index_copy(0, index, other.narrow(0, first, count))
+
+        for name in {term.parameter for term in self.terms if term.when != "start"}:
+            self.values[name] = put(self.values[name], source.values[name])
+        self._process = {i: put(mine, source._process[i]) for i, mine in self._process.items()}
+        self._countdown = {i: put(mine, source._countdown[i]) for i, mine in self._countdown.items()}
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Everything but the generator, for `load_state`."""
+        return {
+            "values": dict(self.values),
+            "process": {str(i): value for i, value in self._process.items()},
+            "countdown": {str(i): value for i, value in self._countdown.items()},
+        }
+
+    def load_state(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Go on from what `state` returned."""
+        self.values = dict(state["values"])
+        self._process = {int(i): value for i, value in state["process"].items()}
+        self._countdown = {int(i): value for i, value in state["countdown"].items()}
+        self._started = True
+
     def step(self, dt: float) -> None:
         """Advance interval and every-step terms by `dt` s."""
         for index, term in enumerate(self.terms):
+            if term.has_zero_range:
+                continue
             if term.when == "interval":
-                self._countdown[index] -= dt
+                self._countdown[index] = self._countdown[index] - dt
                 due = self._countdown[index] <= 0.0
                 if bool(due.any()):
                     self._draw(term, due, {})
@@ -181,7 +259,10 @@ class Randomizer:
             identity = {"set": math.nan, "scale": 1.0, "add": 0.0}[term.operation]
             effect = "varies"
             if term.has_zero_range:
-                effect = "zero range: does nothing" if term.low == identity else f"zero range: fixed at {term.low:g}"
+                fixed = "does nothing" if term.low == identity else f"fixed at {term.low:g}"
+                effect = f"zero range: {fixed}"
+            elif term.operation == "scale" and not self.nominal[term.parameter].any():
+                effect = "scales zero: does nothing"
             rows.append(
                 {
                     "parameter": term.parameter,

@@ -63,6 +63,26 @@ def tree_leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         yield from tree_leaves(child, f"{prefix}.{name}" if prefix else name)
 
 
+def tree_fill(tree: T, leaves: Mapping[str, Tensor]) -> T:
+    """A tree like `tree` with the leaves that `tree_leaves` named.
+
+    Raises:
+        ValueError: A leaf is missing or has another shape.
+    """
+    names = iter([name for name, _ in tree_leaves(tree)])
+
+    def replacement(leaf: Tensor) -> Tensor:
+        name = next(names)
+        if name not in leaves:
+            raise ValueError(f"there is no stored tensor {name!r}")
+        stored = leaves[name]
+        if stored.shape != leaf.shape:
+            raise ValueError(f"{name} has shape {tuple(stored.shape)}; expected {tuple(leaf.shape)}")
+        return stored.to(device=leaf.device, dtype=leaf.dtype).clone()
+
+    return tree_map(replacement, tree)
+
+
 def _children(tree: Any) -> list[tuple[str, Any]]:
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -13,6 +14,9 @@ import yaml
 from policies.types import RobotInterface
 
 _FOLDER = Path(__file__).parent
+_FIELDS = (
+    "name", "kind", "motors", "state_rate_hz", "command_rate_hz", "signals", "commands", "parameters"
+)  # fmt: skip
 _QUADROTOR_SHAPES: Mapping[str, tuple[int, ...]] = {
     "mass": (),
     "inertia": (3,),
@@ -62,22 +66,28 @@ def load_description(name_or_path: str | Path) -> QuadrotorDescription:
             f"no robot description {str(name_or_path)!r}; known robots: {', '.join(list_descriptions())}; "
             "or give the path of a .yaml file"
         )
-    data = yaml.safe_load(path.read_text())
-    if data.get("kind") != "quadrotor":
-        raise ValueError(f"{path}: kind is {data.get('kind')!r}; supported: 'quadrotor'")
+    try:
+        return _parse(yaml.safe_load(path.read_text()))
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _parse(data: Any) -> QuadrotorDescription:
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if kind != "quadrotor":
+        raise ValueError(f"kind is {kind!r}; supported: 'quadrotor'")
+    _check_keys("field", data, _FIELDS)
     entries = data["parameters"]
-    for key in entries:
-        if key not in _QUADROTOR_SHAPES:
-            near = get_close_matches(key, _QUADROTOR_SHAPES, n=1)
-            raise ValueError(f"{path}: unknown parameter {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    _check_keys("parameter", entries, _QUADROTOR_SHAPES)
     parameters = {}
     for key, shape in _QUADROTOR_SHAPES.items():
-        if key not in entries:
-            raise ValueError(f"{path}: parameter {key!r} is missing")
+        _check_keys(f"{key} field", entries[key], ("value", "unit", "source"))
         value = np.asarray(entries[key]["value"], dtype=np.float64)
         if value.shape != shape or not np.all(np.isfinite(value)):
-            raise ValueError(f"{path}: parameter {key!r} has shape {value.shape} or is not finite; expected {shape}")
+            raise ValueError(f"parameter {key!r} has shape {value.shape} or is not finite; expected {shape}")
         parameters[key] = value
+    if len(data["motors"]) != 4:
+        raise ValueError(f"motors are {data['motors']}; a quadrotor has 4")
     speed_limit = (0.0, float(parameters["max_speed"]))
     interface = RobotInterface(
         name=data["name"],
@@ -94,3 +104,15 @@ def load_description(name_or_path: str | Path) -> QuadrotorDescription:
         parameters=parameters,
         sources={key: str(entries[key]["source"]) for key in _QUADROTOR_SHAPES},
     )
+
+
+def _check_keys(what: str, given: Any, expected: Collection[str]) -> None:
+    if not isinstance(given, dict):
+        raise ValueError(f"{what}s are {given!r}; expected a mapping with {', '.join(expected)}")
+    for key in given:
+        if key not in expected:
+            near = get_close_matches(str(key), expected, n=1)
+            raise ValueError(f"unknown {what} {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    for key in expected:
+        if key not in given:
+            raise ValueError(f"{what} {key!r} is missing")

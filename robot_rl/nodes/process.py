@@ -16,6 +16,8 @@ from types import FrameType
 
 PARENT_VARIABLE = "ROBOT_RL_PARENT_PID"
 """Environment variable that a launcher sets to its own process id: nodes end when it does."""
+REFUSED = 1
+"""Exit status of a node that refused to start."""
 _PR_SET_PDEATHSIG = 1
 _LAST_RESORT = 10
 """s that a clean end may take; then the kernel ends the process, whatever hangs in it."""

@@ -75,4 +75,5 @@ def subscription(
 
 
 def _sentence(who: str, topic: str, event: Any) -> str:
-    return f"{who} {topic} is not connected: its QoS does not fit ({event.last_policy_kind})"
+    kind = str(event.last_policy_kind).rpartition("_")[2].lower()
+    return f"{who} {topic} is not connected: its QoS does not fit ({kind})"

@@ -22,11 +22,10 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
-from robot_rl.nodes.process import StopRequest, stop_request
+from robot_rl.nodes.process import REFUSED, StopRequest, stop_request
 from robot_rl.nodes.schedule import Schedule
+from robot_rl.nodes.transport import without_shared_memory
 
-REFUSED = 1
-"""Exit status of a node that refused to start."""
 FAILED = 3
 """Exit status of a node that failed after it had started."""
 _POLL = 0.05
@@ -83,6 +82,7 @@ def run(node_type: Callable[[], Face], argv: Sequence[str] | None) -> int:
             raise StartError(
                 f"unknown arguments {' '.join(rest)}; parameters are set as --ros-args -p name:=value"
             )
+        without_shared_memory()
         rclpy.init(args=[sys.argv[0], *arguments], signal_handler_options=SignalHandlerOptions.NO)
         context_made = True
         node = node_type()

@@ -23,8 +23,9 @@ from robot_rl.nodes.running import Face, StartError, run
 from robot_rl.timing import Histogram
 from sim.driver import SimulatedQuadrotor
 
-_CATCH_UP = 0.5
-"""s of physics at most per call, so that a paused process does not stay deaf while it catches up."""
+_CATCH_UP = 0.05
+"""s of physics at most per call. What a process that was held up longer has lost is left out, and counted:
+catching up would hold it up again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,7 @@ class Simulator(Face):
         self.period = self._step / config.rate
         self._silent_until = {"odom": 0.0, "imu": 0.0}
         self._stamp = 0.0
+        self._slip = 0.0
         self._first = FirstPublisher()
         self._refusal = ""
         self._refused = 0
@@ -106,7 +108,7 @@ class Simulator(Face):
             self.vehicle.advance(self._step)
         else:
             self._catch_up()
-        stamp = self.vehicle.time
+        stamp = self._stamp_now()
         if stamp <= self._stamp:  # less than an integration step has passed: nothing new to measure
             return
         self._stamp = stamp
@@ -122,10 +124,17 @@ class Simulator(Face):
             self._next_report, self._reported = begin + 1.0, state
             self._report(stamp)
 
+    def _stamp_now(self) -> float:
+        """What the vehicle's clock shows, on the node's clock."""
+        return self.vehicle.time + self._slip
+
     def _catch_up(self) -> None:
         """In real time the vehicle's clock follows the node's, so that stamps mean the same everywhere."""
-        elapsed = self.now() - self.vehicle.time
-        self.vehicle.advance(min(max(elapsed, 0.0), _CATCH_UP))
+        elapsed = self.now() - self._stamp_now()
+        if elapsed > _CATCH_UP:
+            self._slip += elapsed - _CATCH_UP
+            elapsed = _CATCH_UP
+        self.vehicle.advance(max(elapsed, 0.0))
 
     def _on_command(self, message: JointState, info: Mapping) -> None:
         if not self.config.publish_clock:
@@ -134,7 +143,7 @@ class Simulator(Face):
         if not self._refusal:
             try:
                 command, stamp = messages.motor_speeds_from_joint_state(message, self.interface.actuators)
-                self._refusal = self.vehicle.write(command, stamp)
+                self._refusal = self.vehicle.write(command, stamp - self._slip)
             except messages.MessageError as error:
                 self._refusal = str(error)
         if self._refusal:
@@ -163,6 +172,7 @@ class Simulator(Face):
             "last refusal": self._refusal,
             "commands refused": self._refused,
             "skipped periods": self.schedule.skipped,
+            "seconds left out": self._slip,
             "timing.simulator_lateness": self.schedule.lateness.to_chart(),
             "timing.simulator_step": self._work.to_chart(),
             **self.vehicle.counters,

@@ -66,7 +66,10 @@ class PathRanges:
 
 @dataclass(frozen=True, kw_only=True)
 class RewardWeights:
-    """Reward of a control period: 1 minus the weighted costs below, never under -1."""
+    """Reward of a control period: e to the power of minus the sum of the weighted costs below.
+
+    So it lies between 0 and 1, and to stay in the air is never worse than to crash.
+    """
 
     position: float = 1.0
     """Per m of distance from the set-point."""
@@ -287,3 +290,75 @@ def advance(
         actions=torch.stack([action, simulation.actions[:, 0]], dim=1),
         memory=observations.record_action(memory, action),
     )
+
+
+def reward(
+    task: QuadrotorTask, simulation: Simulation, setpoint: QuadrotorSetpoint
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Reward (N) of being here after the last action, and minus its costs (N) by the names of `RewardWeights`.
+
+    A state that is not finite gets the worst reward, 0.
+    """
+    state, weights = simulation.state, task.reward
+    heading, _ = observations.yaw_error(state, setpoint, {}, period=task.period, limit=torch.pi)
+    costs = {
+        "position": torch.linalg.vector_norm(state.position - setpoint.position, dim=-1),
+        "linear_velocity": torch.linalg.vector_norm(state.linear_velocity - setpoint.velocity, dim=-1),
+        "angular_velocity": torch.linalg.vector_norm(state.angular_velocity, dim=-1),
+        "yaw": heading[..., 0].abs(),
+        "action_change": torch.linalg.vector_norm(simulation.actions[:, 0] - simulation.actions[:, 1], dim=-1),
+    }
+    terms = {name: -getattr(weights, name) * cost for name, cost in costs.items()}
+    return torch.exp(torch.stack(list(terms.values())).sum(0)).nan_to_num(nan=0.0), terms
+
+
+def has_failed(task: QuadrotorTask, simulation: Simulation, setpoint: QuadrotorSetpoint) -> Tensor:
+    """Whether (N) vehicles are too far from the set-point, or have a state that is not finite."""
+    state = simulation.state
+    distance = torch.linalg.vector_norm(state.position - setpoint.position, dim=-1)
+    # A sum is finite only if every part is; overflow of finite parts is a failure as well.
+    total = pack(state).sum(-1) + (0.0 if state.motor_speeds is None else state.motor_speeds.sum(-1))
+    return ~(distance <= task.failure_distance) | ~torch.isfinite(total)
+
+
+PRIVILEGED_TERMS = (
+    TermConfig(name="position_error", parameters={"limit": 4.0}),
+    TermConfig(name="linear_velocity_error", parameters={"limit": 10.0, "scale": 0.5}),
+    TermConfig(name="up_direction"),
+    TermConfig(name="setpoint_acceleration", parameters={"scale": 0.1}),
+    TermConfig(name="yaw_error", parameters={"limit": 3.15}),
+    TermConfig(name="angular_velocity", parameters={"scale": 0.1}),
+)
+"""Observation terms that a critic sees of the true state."""
+
+
+def privileged(
+    task: QuadrotorTask,
+    simulation: Simulation,
+    setpoint: QuadrotorSetpoint,
+    parameters: QuadrotorParameters,
+    loop: LoopModel,
+) -> Tensor:
+    """What only a critic may see (N, S): the true state, the true parameters, what is under way.
+
+    Each part is scaled to about 1.
+    """
+    state = simulation.state
+    relative, _ = observations.observe(PRIVILEGED_TERMS, state, setpoint, {}, task.period)
+    weight = (parameters.mass * parameters.gravity)[:, None]
+    parts = [
+        relative,
+        state.motor_speeds / parameters.max_speed[:, None],
+        simulation.actions.flatten(1),
+        simulation.memory.get("position_error_integral", state.position[:, :0]),
+        (hover_speed(parameters) / parameters.max_speed)[:, None],
+        30.0 * parameters.mass[:, None],
+        torch.log(parameters.inertia / 1.5e-5),
+        torch.log(parameters.yaw_torque_ratio / 0.01)[:, None],
+        10.0 * torch.stack([parameters.rise_time, parameters.fall_time], dim=-1),
+        10.0 * parameters.external_force / weight,
+        1e4 * parameters.external_torque / weight,
+        loop.staleness,
+        loop.action_weights[:, :2, 0],
+    ]
+    return torch.cat(parts, dim=-1)

@@ -15,7 +15,7 @@ RANDOMIZATION = (
     # The body: one percentile couples size to mass, inertia and motor lag.
     RandomizationTerm(parameter="mass", low=0.025, high=0.045, group="size"),
     RandomizationTerm(
-        parameter="inertia_ratio", low=0.085, high=0.4, distribution="loguniform", group="size", coupling=0.6
+        parameter="inertia_ratio", low=0.095, high=0.4, distribution="loguniform", group="size", coupling=0.6
     ),
     RandomizationTerm(parameter="inertia_pitch_ratio", low=0.95, high=1.1),
     RandomizationTerm(parameter="inertia_yaw_ratio", low=1.5, high=2.1),
@@ -64,7 +64,8 @@ TERMS = (
     TermConfig(name="yaw_error", parameters={"limit": 0.5}),
     TermConfig(name="angular_velocity", parameters={"scale": 0.1}),
     TermConfig(name="position_error_integral", parameters={"limit": 0.2, "clip": 0.3, "scale": 3.0}),
-    TermConfig(name="action_history", parameters={"length": 16, "size": 4, "initial": HOVER_ACTION}),
+    TermConfig(name="angular_velocity_history", parameters={"length": 4, "scale": 0.1}),
+    TermConfig(name="action_history", parameters={"length": 8, "size": 4, "initial": HOVER_ACTION}),
 )
 
 ENVELOPE = Envelope(

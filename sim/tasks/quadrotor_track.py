@@ -6,11 +6,12 @@ The same vehicle, randomization and envelope as `quadrotor-hover`.
 from __future__ import annotations
 
 from policies.observations import TermConfig
-from sim.tasks import quadrotor_hover
 from sim.tasks.quadrotor import PathRanges, QuadrotorTask
+from sim.tasks.quadrotor_hover import ACTION, ENVELOPE, RANDOMIZATION
+from sim.tasks.quadrotor_hover import TERMS as HOVER_TERMS
 
 TERMS = (
-    *quadrotor_hover.TERMS,
+    *HOVER_TERMS,
     TermConfig(name="setpoint_acceleration", parameters={"scale": 0.1}),
 )
 
@@ -18,8 +19,8 @@ TASK = QuadrotorTask(
     name="quadrotor-track",
     episode_length=10.0,
     terms=TERMS,
-    action=quadrotor_hover.ACTION,
-    envelope=quadrotor_hover.ENVELOPE,
+    action=ACTION,
+    envelope=ENVELOPE,
     path=PathRanges(),
-    randomization=quadrotor_hover.RANDOMIZATION,
+    randomization=RANDOMIZATION,
 )

@@ -38,8 +38,7 @@ LIGHT = {
 class Up:
     """A running `robot-rl up`."""
 
-    def __init__(self, folder, shared_memory, *arguments):
-        self.shared_memory = shared_memory
+    def __init__(self, folder, *arguments):
         self.output = folder / "output.txt"
         environment = {
             **os.environ,
@@ -77,8 +76,6 @@ class Up:
 
     def kill(self, node):
         """SIGKILL for a node, or for the launcher itself if `node` is empty."""
-        for pid in self.nodes:
-            self.shared_memory.note(pid)
         os.kill(self.pid(node) if node else self.process.pid, signal.SIGKILL)
 
     @property
@@ -104,12 +101,12 @@ def alive(pid):
 
 
 @pytest.fixture
-def up(tmp_path, shared_memory):
+def up(tmp_path):
     """Start `robot-rl up`; nothing of it outlives the test."""
     started = []
 
     def start(*arguments):
-        started.append(Up(tmp_path, shared_memory, *arguments))
+        started.append(Up(tmp_path, *arguments))
         return started[-1]
 
     yield start

@@ -28,6 +28,7 @@ from policies import rotation  # noqa: E402
 from policies.types import MotorSpeeds  # noqa: E402
 from robot_rl.nodes import messages, qos  # noqa: E402
 from robot_rl.nodes.process import PARENT_VARIABLE  # noqa: E402
+from robot_rl.nodes.transport import without_shared_memory  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 START = "import sys; from robot_rl.nodes.process import start; sys.exit(start({module!r}))"
@@ -64,8 +65,8 @@ def status_or_kill(process):
 class Processes:
     """Node processes by name."""
 
-    def __init__(self, environment, folder, shared_memory):
-        self.environment, self.folder, self.shared_memory = environment, folder, shared_memory
+    def __init__(self, environment, folder):
+        self.environment, self.folder = environment, folder
         self.running = {}
 
     def start(self, module, *arguments, code=None):
@@ -78,10 +79,7 @@ class Processes:
         return process
 
     def signal(self, module, number):
-        process = self.running[module]
-        if number == signal.SIGKILL:
-            self.shared_memory.note(process.pid)
-        process.send_signal(number)
+        self.running[module].send_signal(number)
 
     def kill(self, module):
         """End it the hard way and wait until it is gone."""
@@ -94,7 +92,6 @@ class Processes:
     def end(self):
         """SIGINT to all; statuses by name."""
         for process in self.running.values():
-            self.shared_memory.note(process.pid)
             process.send_signal(signal.SIGCONT)
             process.send_signal(signal.SIGINT)
         statuses = {name: status_or_kill(process) for name, process in self.running.items()}
@@ -103,9 +100,9 @@ class Processes:
 
 
 @pytest.fixture(scope="module")
-def processes(environment, tmp_path_factory, shared_memory):
+def processes(environment, tmp_path_factory):
     """Starts nodes; all of them are ended when the module is done."""
-    started = Processes(environment, tmp_path_factory.mktemp("logs"), shared_memory)
+    started = Processes(environment, tmp_path_factory.mktemp("logs"))
     yield started
     started.end()
 
@@ -114,6 +111,7 @@ class Probe:
     """A ROS node in a thread of the test: records what passes by, publishes a set-point, calls services."""
 
     def __init__(self, domain):
+        without_shared_memory()
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=domain)
         self.node = rclpy.create_node("probe", context=self.context)

