@@ -312,5 +312,5 @@ def _sha256(path: Path) -> str:
 def describe(contents: Manifest) -> dict[str, Any]:
     """The few facts of a manifest that a list shows."""
     keys = ("crash_rate", "steady_rmse_m", "tracking_rmse_m", "success_rate")
-    scores = {key: contents.evaluation[key] for key in keys if key in contents.evaluation}
+    scores = {key: contents.evaluation[key] for key in keys if contents.evaluation.get(key) is not None}
     return {"name": contents.name, "task": contents.task, "robot": contents.robot.name, **scores}

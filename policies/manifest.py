@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -127,5 +128,15 @@ def from_json(data: Mapping[str, Any]) -> Manifest:
 
 
 def to_json(manifest: Manifest) -> str:
-    """The manifest as JSON text."""
-    return json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
+    """The manifest as JSON text; a metric that is not finite becomes null, for which JSON has a word."""
+    data = dataclasses.asdict(manifest)
+    data.update(training=_without_nan(data["training"]), evaluation=_without_nan(data["evaluation"]))
+    return json.dumps(data, indent=2) + "\n"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -46,7 +46,7 @@ class Policy:
             raise ValueError(f"reset mask has shape {mask.shape}, but the batch has {batch}")
         fresh = observations.initial_memory(self.manifest.observation, like=np.zeros((*batch, 1), np.float32))
         self._memory = {
-            name: np.where(mask[(..., *[None] * (value.ndim - mask.ndim))], fresh[name], value)
+            name: np.where(mask.reshape(mask.shape + (1,) * (value.ndim - mask.ndim)), fresh[name], value)
             for name, value in self._memory.items()
         }
 

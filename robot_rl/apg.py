@@ -23,6 +23,7 @@ same up to rounding; without one, training takes about three times as long.
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -55,6 +56,8 @@ class CostWeights:
     """Per m/s of velocity error; quadratic within 0.1 m/s."""
     angular_velocity: float = 0.1
     """Per rad/s of body rate; quadratic within 1 rad/s."""
+    tilt: float = 0.3
+    """Times 1 - cos of the angle to upright."""
     yaw: float = 0.05
     """Times 1 - cos of the heading error."""
     action_change: float = 0.1
@@ -72,7 +75,9 @@ class ApgConfig:
     horizon: int = 60
     """Control periods per window, through which the gradient flows."""
     learning_rate: float = 1e-2
-    """Adam's learning rate at the start."""
+    """Adam's learning rate after the warm-up."""
+    warm_up: int = 20
+    """Updates over which the learning rate rises from a tenth; without it some seeds saturate and stay so."""
     final_learning_rate: float = 0.02
     """Share of it that is left at the end."""
     max_gradient_norm: float = 1.0
@@ -81,14 +86,17 @@ class ApgConfig:
     """Widths of the policy's hidden layers."""
     cost: CostWeights = CostWeights()
     """What is minimized."""
-    curriculum: float = 0.2
+    curriculum: float = 0.15
     """Share of the training in which throws grow from a fifth to their full range."""
     renewal: float = 0.2
     """Chance per window that a vehicle within 0.25 m of its set-point is replaced by a fresh throw."""
     hard_renewal: float = 0.03
     """The same for a vehicle farther away."""
     lost_distance: float = 12.0
-    """m from the set-point at which a vehicle is replaced in any case."""
+    """m from the set-point at which a vehicle is lost and thrown anew."""
+    retry: float = 0.8
+    """Chance that a lost vehicle is thrown again as it was, instead of another one: vehicles that the
+    policy cannot fly yet gather in the batch until it can."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether to compile a control period; `auto` does where a C++ compiler is on the path."""
 
@@ -112,9 +120,8 @@ class Apg:
             self.network = TanhPolicy(
                 observations.observation_size(task.terms), 4, config.hidden, initial_action=0.5
             ).to(device)
-        self._optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
-        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            self._optimizer, config.updates, eta_min=config.learning_rate * config.final_learning_rate
+        self._optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99)
         )
         self._period = _compiled(self._control_period, config.compile)
         self._fleet = self._launch()
@@ -133,13 +140,13 @@ class Apg:
                 f"({self.config.learning_rate:g}) or horizon ({self.config.horizon})"
             )
         cost = torch.where(finite, costs["total"], 0.0).mean()
+        rate = _learning_rate(self.config, self.updates)
+        self._optimizer.param_groups[0]["lr"] = rate
         self._optimizer.zero_grad()
         cost.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_gradient_norm)
         if bool(torch.isfinite(norm)):
             self._optimizer.step()
-        rate = self._schedule.get_last_lr()[0]
-        self._schedule.step()
         self.updates += 1
         self._fleet = self._renew(fleet, distance)
         metrics = {name: float(value.detach()[finite].mean()) for name, value in costs.items()}
@@ -183,10 +190,6 @@ class Apg:
         self._randomizer.values.update(part("randomizer."))
         self._generator.set_state(state["generator"])
         self.updates = int(state["updates"])
-        with warnings.catch_warnings():  # it asks whether the optimizer stepped, which it did elsewhere
-            warnings.simplefilter("ignore", UserWarning)
-            for _ in range(self.updates):
-                self._schedule.step()
 
     def _launch(self) -> _Fleet:
         """Fresh throws for every place of the batch, at this point of the curriculum."""
@@ -254,12 +257,16 @@ class Apg:
 
     @torch.no_grad()
     def _renew(self, fleet: _Fleet, distance: Tensor) -> _Fleet:
-        """Replace lost vehicles, and some of the others, by fresh throws."""
-        config = self.config
+        """Throw lost vehicles again, and some of the others, most of them replaced by new ones."""
+        config, count = self.config, len(distance)
         chance = torch.where(distance < 0.25, config.renewal, config.hard_renewal)
-        drawn = torch.rand(len(distance), generator=self._generator, device=distance.device) < chance
+        dice = torch.rand(2, count, generator=self._generator, device=distance.device)
         lost = ~(distance < config.lost_distance)  # also where the distance is not a number
-        return _prepared(tree_where(drawn | lost, self._launch(), fleet))
+        thrown = (dice[0] < chance) | lost
+        replaced = thrown & ~(lost & (dice[1] < config.retry))
+        fresh = self._launch()
+        kept = _Fleet(fleet.parameters, fleet.loop, fresh.path, fresh.simulation, fresh.age)
+        return _prepared(tree_where(replaced, fresh, tree_where(thrown, kept, fleet)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,11 +307,20 @@ def _costs(
         "position": weights.position * distance(flown.position - target.position, weights.position_scale),
         "linear_velocity": weights.linear_velocity * distance(flown.linear_velocity - target.velocity, 0.1),
         "angular_velocity": weights.angular_velocity * distance(flown.angular_velocity, 1.0),
+        "tilt": weights.tilt * 2.0 * flown.orientation[..., 1:3].square().sum(-1),
         "yaw": weights.yaw * (1.0 - aligned),
         "action_change": weights.action_change * (actions[1:] - actions[:-1]).square().sum(-1),
     }
     means = {name: value.mean(0) for name, value in costs.items()}
     return {"total": torch.stack(list(means.values())).sum(0), **means}
+
+
+def _learning_rate(config: ApgConfig, update: int) -> float:
+    """Linear warm-up, then a cosine down to `final_learning_rate`."""
+    warm = min(1.0, 0.1 + 0.9 * update / max(1, config.warm_up))
+    cosine = 0.5 * (1.0 + math.cos(math.pi * update / config.updates))
+    share = config.final_learning_rate + (1.0 - config.final_learning_rate) * cosine
+    return config.learning_rate * warm * share
 
 
 def _compiled(function: Callable[..., tuple[Simulation, Tensor]], mode: str) -> Callable[..., tuple[Simulation, Tensor]]:

@@ -48,7 +48,7 @@ COMMANDS = {
         module="robot_rl.train",
         config="TrainConfig",
         extra="train",
-        needs=(*_TORCH, "onnx"),
+        needs=(*_TORCH, "onnx", "safetensors"),
     ),
     "eval": Command(
         summary="fly a bundle in simulation many times and write its metrics",
@@ -62,7 +62,7 @@ COMMANDS = {
         module="robot_rl.export",
         config="ExportConfig",
         extra="train",
-        needs=(*_TORCH, "onnx"),
+        needs=(*_TORCH, "onnx", "safetensors"),
     ),
     "list": Command(
         summary="show tasks, robots, algorithms and bundles",

@@ -38,17 +38,17 @@ from sim.tasks.quadrotor import QuadrotorTask
 class PpoConfig:
     """Settings of PPO; the defaults are those of the quadrotor."""
 
-    updates: int = 300
+    updates: int = 400
     """Rollouts, each followed by its epochs."""
-    num_envs: int = 1024
+    num_envs: int = 512
     """Environments side by side."""
-    horizon: int = 24
+    horizon: int = 32
     """Steps of a rollout."""
     discount: float = 0.99
     """Weight of the next reward against this one, below 1; at 100 Hz, 0.99 looks one second ahead."""
     gae_lambda: float = 0.95
     """0 trusts the value function, 1 the sampled returns."""
-    epochs: int = 5
+    epochs: int = 4
     """Passes over a rollout."""
     minibatches: int = 4
     """Gradient steps per pass."""
@@ -70,7 +70,7 @@ class PpoConfig:
     """Longer gradients are shortened to it."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the policy's hidden layers."""
-    critic_hidden: tuple[int, ...] = (128, 128)
+    critic_hidden: tuple[int, ...] = (64, 64)
     """Widths of the value function's hidden layers."""
     initial_action: float = 0.5
     """Normalized action, in (-1, 1), of the untrained policy: where a quadrotor hovers, 0 for an arm."""
@@ -205,8 +205,8 @@ class Ppo:
         self._ended = torch.zeros(env.num_envs, dtype=torch.bool, device=device)
         self._return = torch.zeros(env.num_envs, device=device)
         self._length = torch.zeros(env.num_envs, device=device)
-        # Return, length and share of failures of the episodes that ended in the newest update that had any.
-        self._episodes = torch.full((3,), math.nan, dtype=torch.float64)
+        # Return, length and failure (0 or 1) of the newest episodes that ended.
+        self._episodes = torch.zeros(0, 3, device=device)
 
     @property
     def task(self) -> QuadrotorTask:
@@ -220,6 +220,9 @@ class Ppo:
 
     def update(self) -> dict[str, float]:
         """One rollout and its epochs; returns metrics.
+
+        `episode_return`, `episode_length` and `failure_rate` are those of the exploring policy, over the
+        last `num_envs` episodes that ended; they are left out until one has.
 
         Raises:
             FloatingPointError: Something is not finite; the message names what was first.
@@ -235,14 +238,14 @@ class Ppo:
         self.actor.normalizer.update(rollout.obs.flatten(0, 1)[chosen])
         self.critic.normalizer.update(rollout.critic_obs.flatten(0, 1)[chosen])
         self.updates += 1
-        episode_return, length, failure_rate = self._episodes.tolist()
-        explained = 1.0 - (returns - values[:-1])[rollout.valid].var() / returns[rollout.valid].var().clamp(min=1e-9)
+        names = ("episode_return", "episode_length", "failure_rate")
+        episodes = dict(zip(names, self._episodes.mean(0).tolist(), strict=True))
+        spread = returns[rollout.valid].var().clamp(min=1e-9)
+        explained = 1.0 - advantages[rollout.valid].var() / spread
         return {
             **losses,
             "reward": float(rollout.rewards[rollout.valid].mean()),
-            "episode_return": episode_return,
-            "episode_length": length,
-            "failure_rate": failure_rate,
+            **(episodes if len(self._episodes) > 0 else {}),
             "explained_variance": float(explained),
             "std": float(self.log_std.detach().exp().mean()),
             "learning_rate": self._optimizer.param_groups[0]["lr"],
@@ -255,7 +258,7 @@ class Ppo:
     @torch.no_grad()
     def _collect(self) -> tuple[Rollout, dict[str, float]]:
         """Run every environment for `horizon` steps."""
-        rows: list[tuple[Tensor, ...]] = []
+        rows: list[dict[str, Tensor]] = []
         logs: list[dict[str, Tensor]] = []
         finished: list[Tensor] = []
         std = self.log_std.exp()
@@ -267,19 +270,28 @@ class Ppo:
             log_prob = log_probability(action, mean, self.log_std)
             self._observations, reward, self._ended, extras = self.env.step(action)
             failed = self._ended & ~extras["time_outs"]
-            rows.append((obs, critic_obs, action, mean, log_prob, reward, self._ended, failed, valid))
+            rows.append(
+                {
+                    "obs": obs,
+                    "critic_obs": critic_obs,
+                    "actions": action,
+                    "means": mean,
+                    "log_probs": log_prob,
+                    "rewards": reward,
+                    "ended": self._ended,
+                    "failed": failed,
+                    "valid": valid,
+                }
+            )
             logs.append(extras.get("log", {}))
             self._return = torch.where(valid, self._return + reward, 0.0)
             self._length = torch.where(valid, self._length + 1.0, 0.0)
             episodes = torch.stack([self._return, self._length, failed.float()], dim=-1)
             finished.append(episodes[self._ended])
-        rollout = Rollout(*(torch.stack(column) for column in zip(*rows, strict=True)), self._critic_features())
-        self._check(
-            observations=rollout.obs, states=rollout.critic_obs, rewards=rollout.rewards, actions=rollout.actions
-        )
-        ended = torch.cat(finished)
-        if len(ended) > 0:
-            self._episodes = ended.double().mean(0).cpu()
+        columns = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        rollout = Rollout(**columns, last_critic_obs=self._critic_features())
+        self._check_rollout(rollout)
+        self._episodes = torch.cat([self._episodes, *finished])[-self.config.num_envs :]
         names = logs[0].keys()
         return rollout, {name: float(torch.stack([log[name] for log in logs]).mean()) for name in names}
 
@@ -360,10 +372,24 @@ class Ppo:
         """Stop at the first of `terms` that is not finite."""
         for name, value in terms.items():
             if not bool(torch.isfinite(value).all()):
+                verb = "is" if value.ndim == 0 else "are"
                 raise FloatingPointError(
-                    f"update {self.updates}: {name} {'is' if value.ndim == 0 else 'are'} not finite; if it is not "
-                    f"the environment's fault, lower learning_rate ({self.config.learning_rate:g})"
+                    f"update {self.updates}: {name} {verb} not finite; if the environment is not to blame, "
+                    f"lower learning_rate ({self.config.learning_rate:g})"
                 )
+
+    def _check_rollout(self, rollout: Rollout) -> None:
+        """Stop where a rollout is not finite, at what was so first."""
+        parts = {  # of one step, in the order in which they cause each other
+            "observations": rollout.obs,
+            "states": rollout.critic_obs,
+            "actions": rollout.actions,
+            "rewards": rollout.rewards,
+        }
+        broken = {name: (~torch.isfinite(part)).flatten(1).any(1) for name, part in parts.items()}
+        if bool(torch.stack(list(broken.values())).any()):
+            first = min(broken, key=lambda name: int((~broken[name]).long().cumprod(0).sum()))
+            self._check(**{first: parts[first]})
 
     # Storage
 

@@ -242,13 +242,15 @@ def _show_randomization(console: Console, task: QuadrotorTask, out: Path) -> Non
     nominal = nominal_variables(load_description(task.robot), torch.device("cpu"))
     rows = Randomizer(nominal, task.randomization, 1, torch.Generator().manual_seed(0)).table()
     table = Table(title=f"randomization of {task.name}" if rows else "no randomization")
-    for name in rows[0] if rows else ():
-        table.add_column(name)
+    for name in ("parameter", "nominal", "range", "how", "effect"):
+        table.add_column(name, no_wrap=name in ("parameter", "range"))
     for row in rows:
-        table.add_row(*row.values())
+        how = f"{row['distribution']}, {row['operation']}, {row['when']}"
+        how += f", with {row['group']}" if row["group"] else ""
+        table.add_row(row["parameter"], row["nominal"], row["range"], how, row["effect"])
     console.print(table)
     with (out / "randomization.txt").open("w") as stream:
-        Console(file=stream, width=160).print(table)
+        Console(file=stream, width=140).print(table)
 
 
 def _show_evaluation(console: Console, evaluation: Mapping[str, Any]) -> None:

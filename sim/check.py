@@ -1,8 +1,9 @@
 """`check_vec_env`: does a batched environment keep the contract? For tests and for who writes one.
 
-The contract: `reset(seed=None) → obs` begins episodes everywhere; `step(actions) → (obs, reward, reset, extras)`;
-tensors are float32 on `env.device`, finite and the caller's own; the auto-reset is that of `NEXT_STEP`;
-`extras["time_outs"]` tells time limits from failures; a seed reproduces a run bit by bit.
+The contract: `reset(seed=None) → obs` begins episodes everywhere;
+`step(actions) → (obs, reward, reset, extras)`; tensors are float32 or flags on `env.device`, finite and the
+caller's own; the auto-reset is that of `NEXT_STEP`; `extras["time_outs"]` tells time limits from failures;
+a seed reproduces a run bit by bit.
 """
 
 from __future__ import annotations
@@ -60,14 +61,16 @@ def _attribute_problems(env: Any) -> list[str]:
     if problems:
         return problems
     for name, size in (("observation_space", env.num_obs), ("action_space", env.num_actions)):
-        if getattr(env, name).shape != (size,):
-            problems.append(f"{name} has shape {getattr(env, name).shape}; expected ({size},), that of one environment")
+        shape = getattr(env, name).shape
+        if shape != (size,):
+            problems.append(f"{name} has shape {shape}; expected ({size},), that of one environment")
     if env.action_space.shape and not (
         (env.action_space.low == -1.0).all() and (env.action_space.high == 1.0).all()
     ):
         problems.append("action_space is not [-1, 1]")
-    if env.metadata.get("autoreset_mode") != AutoresetMode.NEXT_STEP:
-        problems.append(f"metadata['autoreset_mode'] is {env.metadata.get('autoreset_mode')}; expected NEXT_STEP")
+    mode = env.metadata.get("autoreset_mode")
+    if mode != AutoresetMode.NEXT_STEP:
+        problems.append(f"metadata['autoreset_mode'] is {mode}; expected NEXT_STEP")
     if not env.period > 0.0:
         problems.append(f"period is {env.period}; expected a positive number of seconds")
     return problems
@@ -110,15 +113,14 @@ def _run(env: Any, actions: Tensor, seed: int) -> tuple[list[dict[str, Tensor]],
         late = extras["time_outs"]
         age = torch.where(ended, 0, age + 1)
         if bool((ended & reset).any()):
-            problems["reset is true on the first observation of an episode (auto-reset is not NEXT_STEP)"] = None
+            problems["reset is true on the first observation of an episode: not NEXT_STEP"] = None
         if bool((ended & (reward != 0)).any()):
             problems["reward is not 0 in the step that only begins an episode"] = None
         if bool((late & ~reset).any()):
             problems["time_outs is true where reset is false"] = None
         if bool((late & (age != env.max_episode_length)).any()):
-            problems[
-                f"time_outs at age {int(age[late].min())} instead of max_episode_length {env.max_episode_length}"
-            ] = None
+            early = int(age[late].min())
+            problems[f"a time-out at age {early}; max_episode_length is {env.max_episode_length}"] = None
         if bool(((age >= env.max_episode_length) & ~reset).any()):
             problems[f"an episode goes on after max_episode_length {env.max_episode_length} steps"] = None
         ended = reset.clone()
@@ -250,7 +252,7 @@ def _refusal_problems(env: Any) -> list[str]:
     except ValueError:
         return []
     except Exception as error:
-        return [f"actions of a wrong shape raise {type(error).__name__}; expected a ValueError that names the shapes"]
+        return [f"actions of a wrong shape raise {type(error).__name__}; expected a ValueError"]
     return [f"step takes actions of the wrong shape {tuple(wrong.shape)}"]
 
 

@@ -9,7 +9,6 @@ with reward 0 and reset false. A learner must not learn from that one transition
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -26,9 +25,7 @@ from sim.quadrotor import QuadrotorParameters, step
 from sim.quadrotor_model import LoopModel, loop_model, nominal_variables, physical_parameters
 from sim.randomization import RandomizationTerm, Randomizer
 from sim.tasks.quadrotor import (
-    Path,
     QuadrotorTask,
-    Simulation,
     advance,
     draw_path,
     draw_start,
@@ -87,11 +84,14 @@ class QuadrotorEnv:
         self.period = task.period
         """s."""
         self._description = load_description(task.robot)
+        self._pool_used = 0
+        self._untouched = False
         changing = {term.parameter for term in self.terms if term.when in ("interval", "step")}
         self._body_changes = any(not name.endswith(_LOOP_VARIABLES) for name in changing)
         self._loop_changes = any(name.endswith(_LOOP_VARIABLES) for name in changing)
-        self._seed(seed)
-        self.num_states = self.reset()["states"].shape[1]
+        self.seed = seed
+        self.num_states = self.reset(seed=seed)["states"].shape[1]
+        self._untouched = True
 
     # What it looks like
 
@@ -133,11 +133,14 @@ class QuadrotorEnv:
 
     @torch.no_grad()
     def reset(self, *, seed: int | None = None) -> Observations:
-        """Begin a new episode everywhere; with `seed`, as in a new environment with that seed.
+        """Begin a new episode everywhere; with `seed`, the first one of a new environment with that seed.
 
         Returns:
             `obs` (N, num_obs) and, for a critic only, `states` (N, num_states); float32.
         """
+        if seed is None and self._untouched:
+            seed = self.seed  # the episodes that began with the environment have not been used
+        self._untouched = False
         if seed is not None:
             self._seed(seed)
         self._randomizer.reset(torch.ones(self.num_envs, dtype=torch.bool, device=self.device))
@@ -164,6 +167,7 @@ class QuadrotorEnv:
             raise ValueError(
                 f"actions have shape {tuple(actions.shape)}; expected ({self.num_envs}, {self.num_actions})"
             )
+        self._untouched = False
         actions = actions.detach().to(device=self.device, dtype=torch.float32).clamp(-1.0, 1.0)
         starting = self._ended
         self._randomizer.step(self.period)
@@ -230,8 +234,11 @@ class QuadrotorEnv:
     # Randomness and storage
 
     def _seed(self, seed: int) -> None:
-        """Begin anew. Randomization, starts and noise have a generator each: changing a term's range
-        changes neither the starts nor the noise."""
+        """Begin anew.
+
+        Randomization, starts and noise have a generator each, so that a changed range of a term changes
+        neither the starts nor the noise.
+        """
         root = torch.Generator().manual_seed(seed)
         seeds = torch.randint(2**62, (4,), generator=root).tolist()
         generators = [torch.Generator(self.device).manual_seed(s) for s in seeds]

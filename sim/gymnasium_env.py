@@ -1,12 +1,12 @@
 """The tasks as Gymnasium environments, single and vectorized, with numpy arrays in and out.
 
-Registered on `import sim`; Gymnasium can also do the import: `gymnasium.make("sim:robot_rl/QuadrotorHover-v0")`.
-There is no rendering.
+Registered on `import sim`; Gymnasium can also do the import:
+`gymnasium.make("sim:robot_rl/QuadrotorHover-v0")`. There is no rendering.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -41,7 +41,7 @@ def register() -> None:
 class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """One environment. `info["states"]` is what only a critic may see."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    metadata = {"render_modes": []}
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 class VectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """N environments in one batch, with next-step auto-reset. `infos["states"]` is for critics only."""
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata = {
         "render_modes": [],
         "autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP,
     }

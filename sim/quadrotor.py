@@ -143,15 +143,26 @@ def fast_step(
     decay = torch.exp(-dt * rate)
     mean_speeds = torch.addcmul(target, gap, (1.0 - decay) / (dt * rate))
     force, torque = _body_wrench(mean_speeds, parameters)
-    w = state.angular_velocity
-    gyroscopic = torch.linalg.cross(w, parameters.inertia * w)
-    change = (0.5 * dt / parameters.inertia) * (torque + parameters.external_torque - gyroscopic)
+    torque = torque + parameters.external_torque
+    w, v = state.angular_velocity, state.linear_velocity
+    response = 0.5 * dt / parameters.inertia
+    # The gyroscopic torque is that of the rates at the middle, predicted with those at the start.
+    w_middle = w + response * (torque - torch.linalg.cross(w, parameters.inertia * w))
+    change = response * (torque - torch.linalg.cross(w_middle, parameters.inertia * w_middle))
     half_turn = _quaternion_rate(state.orientation, (0.25 * dt) * (w + change))
     middle = state.orientation + half_turn
     q = middle + half_turn
     q = q / torch.linalg.vector_norm(q, dim=-1, keepdim=True)
-    v = state.linear_velocity
-    kick = (0.5 * dt) * _acceleration(middle, v, force, parameters)
+    to_world = rotation.to_matrix(middle)
+    half = (0.5 * dt / parameters.mass)[..., None]
+    weight = torch.nn.functional.pad((parameters.mass * parameters.gravity)[..., None], (2, 0))
+    push = half * (parameters.external_force - weight)
+    thrust = torch.nn.functional.pad(force, (2, 0))
+    # Drag is diagonal in the body frame, so that the air speed at the middle can be solved for there.
+    air = torch.addcmul(((v + (push - parameters.wind))[..., :, None] * to_world).sum(-2), half, thrust)
+    drag = parameters.drag / (1.0 + half * parameters.drag)
+    body_force = torch.addcmul(thrust, drag, air, value=-1.0)
+    kick = torch.addcmul(push, half, (to_world * body_force[..., None, :]).sum(-1))
     v_middle = v + kick
     return QuadrotorState(
         torch.add(state.position, v_middle, alpha=dt),

@@ -149,8 +149,8 @@ def loop_model(values: Mapping[str, Tensor], period: float) -> LoopModel:
     noise = torch.cat(
         [
             values["position_noise"].expand(-1, 3),
-            zero,
-            half * values["orientation_noise"].expand(-1, 3),
+            # On all four elements: normalizing takes the radial part away, the same at every attitude.
+            half * values["orientation_noise"].expand(-1, 4),
             values["linear_velocity_noise"].expand(-1, 3),
             values["angular_velocity_noise"].expand(-1, 3),
         ],

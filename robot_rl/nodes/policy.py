@@ -39,6 +39,8 @@ class PolicyConfig:
 class PolicyNode(Face):
     """Thin face on `PolicyRunner`: no decision about flying is made here."""
 
+    priority = 10
+
     def __init__(self) -> None:
         super().__init__("policy")
         self.config = config = parameters.read(self, PolicyConfig)

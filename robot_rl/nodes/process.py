@@ -16,6 +16,8 @@ from types import FrameType
 
 PARENT_VARIABLE = "ROBOT_RL_PARENT_PID"
 """Environment variable that a launcher sets to its own process id: nodes end when it does."""
+REALTIME_VARIABLE = "ROBOT_RL_REALTIME"
+"""Environment variable that, set to 0, keeps nodes from asking for real-time priority."""
 REFUSED = 1
 """Exit status of a node that refused to start."""
 _PR_SET_PDEATHSIG = 1
@@ -65,6 +67,28 @@ def die_with_parent() -> None:
     # The parent may have died before the call above, and then no signal comes.
     if os.getppid() != int(launcher) and not is_running(int(launcher)):
         raise SystemExit(f"the process {launcher} that started this node has ended")
+
+
+def ask_for_priority(priority: int) -> str:
+    """Real-time scheduling for this thread and those that it starts, where the system allows it.
+
+    Without it a callback comes 5 to 20 ms late on a busy machine, with it 0.1 to 0.3 ms.
+
+    Returns:
+        How the thread is scheduled now, for the log.
+    """
+    if priority <= 0 or os.environ.get(REALTIME_VARIABLE) == "0":
+        return "normal priority"
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    except OSError:
+        return "normal priority (real time is not permitted: see rtprio in limits.conf)"
+    return f"real-time priority {priority}"
+
+
+def give_up_priority() -> None:
+    """Back to normal priority, for a thread that would take all the time it can get."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def ignore_signals() -> None:

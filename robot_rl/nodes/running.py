@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -22,7 +22,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
-from robot_rl.nodes.process import REFUSED, StopRequest, stop_request
+from robot_rl.nodes.process import REFUSED, StopRequest, ask_for_priority, stop_request
 from robot_rl.nodes.schedule import Schedule
 from robot_rl.nodes.transport import without_shared_memory
 
@@ -47,6 +47,8 @@ class Face(Node):
     """s between ticks, on the node's clock under `use_sim_time`, else on the steady clock."""
     needs_message_info: bool = False
     """Callbacks that ask who published: the EventsExecutor of rclpy 9.1 cannot serve them."""
+    priority: int = 0
+    """Real-time priority to ask for, 1 to 99; 0 for none."""
     finished: bool = False
     """Set by a node that has done what it was started for."""
     schedule: Schedule
@@ -71,7 +73,7 @@ class Face(Node):
         """Called once before the end, the context still valid: send the last stop here."""
 
 
-def run(node_type: Callable[[], Face], argv: Sequence[str] | None) -> int:
+def run(node_type: type[Face], argv: Sequence[str] | None) -> int:
     """Run one node until it finishes, fails, or SIGINT, SIGTERM or SIGHUP asks it to end."""
     stop = stop_request()
     arguments = sys.argv[1:] if argv is None else list(argv)
@@ -83,9 +85,11 @@ def run(node_type: Callable[[], Face], argv: Sequence[str] | None) -> int:
                 f"unknown arguments {' '.join(rest)}; parameters are set as --ros-args -p name:=value"
             )
         without_shared_memory()
+        scheduling = ask_for_priority(node_type.priority)
         rclpy.init(args=[sys.argv[0], *arguments], signal_handler_options=SignalHandlerOptions.NO)
         context_made = True
-        node = node_type()
+        node = node_type()  # type: ignore[call-arg]
+        node.get_logger().info(f"ready, {scheduling}")
     except (ValueError, OSError, ParameterException, rclpy_implementation.RCLError) as error:
         if not stop.requested:
             sys.stderr.write(f"[FATAL] cannot start: {' '.join(str(error).split())}\n")

@@ -18,6 +18,7 @@ from std_srvs.srv import Trigger
 from hardware.descriptions import load_description
 from robot_rl.nodes import messages, parameters, qos
 from robot_rl.nodes.parameters import parameter
+from robot_rl.nodes.process import give_up_priority
 from robot_rl.nodes.publishers import FirstPublisher, source_of
 from robot_rl.nodes.running import Face, StartError, run
 from robot_rl.timing import Histogram
@@ -51,6 +52,7 @@ class Simulator(Face):
     """Advances the vehicle with the clock and speaks for its sensors and motors."""
 
     needs_message_info = True
+    priority = 30
 
     def __init__(self) -> None:
         super().__init__("simulator")
@@ -61,6 +63,8 @@ class Simulator(Face):
             )
         if len(config.position) != 3:
             raise StartError(f"position has {len(config.position)} values, expected x, y, z in m")
+        if config.rate != 1.0:
+            give_up_priority()  # as fast as it can is no reason to starve others
         torch.set_num_threads(1)  # one vehicle fills no second core
         description = load_description(config.robot)
         self.interface = description.interface

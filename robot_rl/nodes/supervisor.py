@@ -46,6 +46,7 @@ class SupervisorNode(Face):
     """Thin face on `QuadrotorSupervisor`: relays at once what it lets through, and says why it does not."""
 
     needs_message_info = True
+    priority = 20
 
     def __init__(self) -> None:
         super().__init__("supervisor")

@@ -7,15 +7,13 @@ analytic policy gradients call it with `sim.quadrotor.fast_step` under autograd.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hardware import setpoints
-from hardware.descriptions import QuadrotorDescription
 from policies import actions, observations, rotation
 from policies.actions import ActionConfig
 from policies.manifest import Envelope
@@ -200,8 +198,8 @@ def draw_path(ranges: PathRanges | None, count: int, generator: torch.Generator)
     # The base frequency is the highest one that keeps speed and acceleration within limits, times a share.
     speed = (amplitudes * 2.0 * torch.pi * cycles).abs().sum(1).norm(dim=-1).clamp(min=1e-6)
     acceleration = (amplitudes * (2.0 * torch.pi * cycles) ** 2).abs().sum(1).norm(dim=-1).clamp(min=1e-6)
-    base = torch.minimum(ranges.max_speed / speed, torch.sqrt(ranges.max_acceleration / acceleration)).clamp(max=0.5)
-    base = base * uniform(0.4, 1.0)
+    base = torch.minimum(ranges.max_speed / speed, torch.sqrt(ranges.max_acceleration / acceleration))
+    base = base.clamp(max=0.5) * uniform(0.4, 1.0)
     jumps = uniform(-ranges.jump, ranges.jump, 3, 3).cumsum(1)
     centers = torch.cat([torch.zeros(count, 1, 3, device=device), jumps], dim=1)
     times = uniform(*ranges.jump_interval, 3).cumsum(1)
@@ -295,7 +293,7 @@ def advance(
 def reward(
     task: QuadrotorTask, simulation: Simulation, setpoint: QuadrotorSetpoint
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Reward (N) of being here after the last action, and minus its costs (N) by the names of `RewardWeights`.
+    """Reward (N) of what the last action led to, and minus its costs (N) by the names of `RewardWeights`.
 
     A state that is not finite gets the worst reward, 0.
     """
@@ -306,7 +304,7 @@ def reward(
         "linear_velocity": torch.linalg.vector_norm(state.linear_velocity - setpoint.velocity, dim=-1),
         "angular_velocity": torch.linalg.vector_norm(state.angular_velocity, dim=-1),
         "yaw": heading[..., 0].abs(),
-        "action_change": torch.linalg.vector_norm(simulation.actions[:, 0] - simulation.actions[:, 1], dim=-1),
+        "action_change": torch.linalg.vector_norm(simulation.actions.diff(dim=1)[:, 0], dim=-1),
     }
     terms = {name: -getattr(weights, name) * cost for name, cost in costs.items()}
     return torch.exp(torch.stack(list(terms.values())).sum(0)).nan_to_num(nan=0.0), terms
@@ -344,6 +342,7 @@ def privileged(
     Each part is scaled to about 1.
     """
     state = simulation.state
+    assert state.motor_speeds is not None
     relative, _ = observations.observe(PRIVILEGED_TERMS, state, setpoint, {}, task.period)
     weight = (parameters.mass * parameters.gravity)[:, None]
     parts = [

@@ -85,7 +85,7 @@ def test_the_interface_gives_limits_rates_signals_and_commands(name):
     interface = robot.interface
     assert interface.name == name
     assert interface.limits == {"speed": ((0.0, float(robot.parameters["max_speed"])),) * 4}
-    assert 0 < interface.state_rate_hz and 0 < interface.command_rate_hz
+    assert min(interface.state_rate_hz, interface.command_rate_hz) > 0
     assert set(interface.signals) <= set(QuadrotorState.__dataclass_fields__)
     assert set(interface.commands) <= set(ACTIONS)
     assert isinstance(interface.actuators, tuple) and isinstance(interface.signals, tuple)
@@ -125,13 +125,13 @@ def test_a_missing_parameter_and_a_wrong_shape_are_named(write, key):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d["parameters"].update(mas=d["parameters"].pop("mass")), "unknown parameter 'mas'; did you mean 'mass'?"),
+        (lambda d: d["parameters"].update(mas=d["parameters"].pop("mass")), "'mas'; did you mean 'mass'?"),
         (lambda d: d["parameters"].update(zzz={}), "unknown parameter 'zzz'"),
         (lambda d: d["parameters"]["mass"].pop("unit"), "mass field 'unit' is missing"),
         (lambda d: d["parameters"]["mass"].pop("source"), "mass field 'source' is missing"),
-        (lambda d: d["parameters"]["mass"].update(sourc="x"), "unknown mass field 'sourc'; did you mean 'source'?"),
-        (lambda d: d["parameters"].update(mass=0.03), "mass fields are 0.03; expected a mapping with value, unit, source"),
-        (lambda d: d["parameters"]["mass"].update(value="heavy"), "could not convert string to float: 'heavy'"),
+        (lambda d: d["parameters"]["mass"].update(sourc="x"), "mass field 'sourc'; did you mean 'source'?"),
+        (lambda d: d["parameters"].update(mass=0.03), "mass fields are 0.03; expected a mapping"),
+        (lambda d: d["parameters"]["mass"].update(value="heavy"), "could not convert string to float"),
         (lambda d: d.pop("parameters"), "field 'parameters' is missing"),
         (lambda d: d.pop("motors"), "field 'motors' is missing"),
         (lambda d: d.update(signal=[]), "unknown field 'signal'; did you mean 'signals'?"),
