@@ -91,12 +91,8 @@ def write_bundle(
         BundleError: What was written does not pass `check_bundle`, or `folder` holds something else.
     """
     folder = Path(folder)
-    if folder.is_file() or (
-        folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").is_file()
-    ):
-        raise BundleError(
-            f"{folder} exists and is no policy bundle; it is not overwritten: give another path"
-        )
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").is_file()):
+        raise BundleError(f"{folder} exists and is no policy bundle; it is not overwritten: give another path")
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -178,13 +174,9 @@ def robot_violations(contents: Manifest, robot: RobotInterface) -> list[str]:
         return [f"the policy flies or moves a {need.kind}, but robot {robot.name!r} is a {robot.kind}"]
     for name in need.actuators:
         if name not in robot.actuators:
-            problems.append(
-                f"robot {robot.name!r} has no actuator {name!r}; it has {', '.join(robot.actuators)}"
-            )
+            problems.append(f"robot {robot.name!r} has no actuator {name!r}; it has {', '.join(robot.actuators)}")
     if not problems and need.actuators != robot.actuators:
-        problems.append(
-            f"actuator order is {need.actuators} in the policy and {robot.actuators} on {robot.name!r}"
-        )
+        problems.append(f"actuator order is {need.actuators} in the policy and {robot.actuators} on {robot.name!r}")
     for signal in need.signals:
         if signal not in robot.signals:
             problems.append(f"robot {robot.name!r} does not measure {signal!r}, which the observation reads")
@@ -211,9 +203,7 @@ def _file_violations(folder: Path, contents: Manifest) -> list[str]:
         elif _sha256(path) != checksum:
             problems.append(f"{name} does not have the checksum of the manifest: it was changed or cut off")
     known = {"manifest.json", *contents.files}
-    problems += [
-        f"{p.name} is not listed in the manifest" for p in sorted(folder.iterdir()) if p.name not in known
-    ]
+    problems += [f"{p.name} is not listed in the manifest" for p in sorted(folder.iterdir()) if p.name not in known]
     return problems
 
 
@@ -230,16 +220,12 @@ def _term_violations(contents: Manifest) -> list[str]:
     try:
         action = actions.find_action(contents.action)
         if action.size != contents.action_size:
-            problems.append(
-                f"action_size is {contents.action_size}, but {contents.action.name} has {action.size}"
-            )
+            problems.append(f"action_size is {contents.action_size}, but {contents.action.name} has {action.size}")
         actions.to_command(contents.action, np.zeros(action.size))
     except (ValueError, TypeError) as error:
         problems.append(f"action: {error}")
     if contents.action.name != contents.robot.command:
-        problems.append(
-            f"action is {contents.action.name!r}, but robot.command is {contents.robot.command!r}"
-        )
+        problems.append(f"action is {contents.action.name!r}, but robot.command is {contents.robot.command!r}")
     return problems
 
 
@@ -264,9 +250,7 @@ def _network_violations(folder: Path, contents: Manifest) -> list[str]:
     except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         return [f"vectors.npz cannot be read: {error}"]
     if inputs.dtype.kind != "f" or expected.dtype.kind != "f":
-        return [
-            f"vectors.npz: observation is {inputs.dtype} and action is {expected.dtype}; expected float32"
-        ]
+        return [f"vectors.npz: observation is {inputs.dtype} and action is {expected.dtype}; expected float32"]
     if inputs.ndim != 2 or len(inputs) < MIN_VECTORS or inputs.shape[1] != contents.observation_size:
         return [
             f"vectors.npz: observation has shape {inputs.shape}, expected (≥ {MIN_VECTORS}, "
@@ -285,8 +269,7 @@ def _network_violations(folder: Path, contents: Manifest) -> list[str]:
         return [f"policy.onnx does not run on its stored observations: {error}"]
     if result.ndim != 3 or result.shape[2] != contents.action_size or result.shape != expected.shape:
         return [
-            f"policy.onnx gives {result.shape}, stored are {expected.shape}; expected (K, H, "
-            f"{contents.action_size})"
+            f"policy.onnx gives {result.shape}, stored are {expected.shape}; expected (K, H, {contents.action_size})"
         ]
     if not np.all(np.isfinite(result)):
         return ["policy.onnx gives non-finite actions: its weights are broken"]
@@ -295,9 +278,7 @@ def _network_violations(folder: Path, contents: Manifest) -> list[str]:
         problems.append(f"policy.onnx gives an action of {np.abs(result).max():.3g}, outside [-1, 1]")
     worst = float(np.abs(result - expected).max())
     if not worst <= ACTION_TOLERANCE:
-        problems.append(
-            f"policy.onnx differs from its stored actions by {worst:.2g}, more than {ACTION_TOLERANCE:g}"
-        )
+        problems.append(f"policy.onnx differs from its stored actions by {worst:.2g}, more than {ACTION_TOLERANCE:g}")
     return problems
 
 

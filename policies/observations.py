@@ -72,11 +72,18 @@ class Term:
     """Whether the feature is a vector (..., 3) in the world frame, to be turned into the heading frame."""
 
 
+def _shorten(vector: Array, limit: float) -> Array:
+    """Shorten a vector (..., 3) to length `limit`, keeping its direction."""
+    xp = array_namespace(vector)
+    length = xp.linalg.vector_norm(vector, axis=-1, keepdims=True)
+    return vector * (limit / length.clip(limit))
+
+
 def position_error(
     state: QuadrotorState, setpoint: QuadrotorSetpoint, memory: Memory, *, period: float, limit: float
 ) -> tuple[Array, Memory]:
-    """Position minus set-point (..., 3) m, each world axis clipped to ±`limit` m."""
-    return (state.position - setpoint.position).clip(-limit, limit), memory
+    """Position minus set-point (..., 3) m, shortened to `limit` m."""
+    return _shorten(state.position - setpoint.position, limit), memory
 
 
 def linear_velocity_error(
@@ -88,8 +95,8 @@ def linear_velocity_error(
     limit: float,
     scale: float,
 ) -> tuple[Array, Memory]:
-    """Velocity minus set-point (..., 3) m/s, each world axis clipped to ±`limit` m/s, times `scale`."""
-    return (state.linear_velocity - setpoint.velocity).clip(-limit, limit) * scale, memory
+    """Velocity minus set-point (..., 3) m/s, shortened to `limit` m/s, times `scale`."""
+    return _shorten(state.linear_velocity - setpoint.velocity, limit) * scale, memory
 
 
 def up_direction(
@@ -163,11 +170,11 @@ def position_error_integral(
 ) -> tuple[Array, Memory]:
     """Integral of the position error (..., 3) m s, multiplied by `scale`.
 
-    Each world axis of the error is clipped to ±`limit` m before it is summed, and the sum to
-    ±`clip` m s, so that a long excursion leaves little behind.
+    The error is shortened to `limit` m before it is summed, and the sum to `clip` m s, so that a long
+    excursion leaves little behind.
     """
-    error = (state.position - setpoint.position).clip(-limit, limit)
-    total = (memory["position_error_integral"] + period * error).clip(-clip, clip)
+    error = _shorten(state.position - setpoint.position, limit)
+    total = _shorten(memory["position_error_integral"] + period * error, clip)
     return total * scale, {**memory, "position_error_integral": total}
 
 

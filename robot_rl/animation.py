@@ -64,9 +64,7 @@ def render_animation(flight: Flight, path: str | Path, config: AnimationConfig =
         # One palette and no dithering for all frames: pixels that do not change are then stored once.
         frames.append(picture.quantize(palette=palette, dither=Image.Dither.NONE))
     milliseconds = round(1000 / config.frames_per_second)
-    frames[0].save(
-        path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, optimize=False
-    )
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, optimize=False)
     return Path(path)
 
 
@@ -126,9 +124,7 @@ class _Scene:
 
         pen = ImageDraw.Draw(self.ground)
         (x0, y0), (x1, y1) = self.floor_low, self.floor_high
-        pen.polygon(
-            self.project(np.array([[x0, y0, 0], [x1, y0, 0], [x1, y1, 0], [x0, y1, 0]])), fill="#161d26"
-        )
+        pen.polygon(self.project(np.array([[x0, y0, 0], [x1, y0, 0], [x1, y1, 0], [x0, y1, 0]])), fill="#161d26")
         for x in np.arange(x0, x1 + 1e-9, 0.5):
             edge = _FLOOR_EDGE if abs(x - round(x)) < 1e-6 else _FLOOR
             pen.line(self.project(np.array([[x, y0, 0], [x, y1, 0]])), fill=edge, width=_SUPERSAMPLING)
@@ -183,9 +179,7 @@ class _Scene:
         color = _TRAILS[self.flight.phase[sample] % len(_TRAILS)]
         pen.text((18 * unit, 14 * unit), phase, fill=color, font=large)
         pace = "real time" if speed == 1.0 else f"{speed:g}x speed"
-        pen.text(
-            (18 * unit, 36 * unit), f"{self.flight.time[sample]:5.1f} s   {pace}", fill=_FAINT, font=small
-        )
+        pen.text((18 * unit, 36 * unit), f"{self.flight.time[sample]:5.1f} s   {pace}", fill=_FAINT, font=small)
         error = self.error[sample]
         right = (self.config.width - 18) * unit
         reading = f"{100.0 * error:.1f} cm off" if math.isfinite(error) else "no set-point"

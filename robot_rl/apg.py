@@ -120,9 +120,7 @@ class Apg:
             self.network = TanhPolicy(
                 observations.observation_size(task.terms), 4, config.hidden, initial_action=0.5
             ).to(device)
-        self._optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99)
-        )
+        self._optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
         self._period = _compiled(self._control_period, config.compile)
         self._fleet = self._launch()
 
@@ -209,9 +207,7 @@ class Apg:
         parameters = physical_parameters(self._randomizer.values, self._description)
         path = task_functions.draw_path(task.path, count, self._generator)
         age = torch.zeros(count, device=device)
-        simulation = task_functions.draw_start(
-            task, parameters, task_functions.setpoint_at(path, age), self._generator
-        )
+        simulation = task_functions.draw_start(task, parameters, task_functions.setpoint_at(path, age), self._generator)
         loop = loop_model(self._randomizer.values, task.period)
         return _prepared(_Fleet(parameters, loop, path, simulation, age))
 
@@ -250,9 +246,7 @@ class Apg:
         costs = _costs(self.config.cost, flown, target, torch.stack(actions))
         with torch.no_grad():
             distance = (flown.position[-1] - target.position[-1]).norm(dim=-1)
-        after = dataclasses.replace(
-            fleet, simulation=tree_detach(simulation), age=fleet.age + horizon * period
-        )
+        after = dataclasses.replace(fleet, simulation=tree_detach(simulation), age=fleet.age + horizon * period)
         return costs, after, distance
 
     @torch.no_grad()
@@ -323,7 +317,9 @@ def _learning_rate(config: ApgConfig, update: int) -> float:
     return config.learning_rate * warm * share
 
 
-def _compiled(function: Callable[..., tuple[Simulation, Tensor]], mode: str) -> Callable[..., tuple[Simulation, Tensor]]:
+def _compiled(
+    function: Callable[..., tuple[Simulation, Tensor]], mode: str
+) -> Callable[..., tuple[Simulation, Tensor]]:
     """`function` through torch.compile, or as it is where there is no C++ compiler."""
     if mode == "off" or (mode == "auto" and not any(shutil.which(name) for name in ("g++", "clang++"))):
         return function

@@ -106,9 +106,7 @@ def _rates(work: Callable[[], None], count: int, repeats: int) -> dict[str, floa
 
 def _where() -> dict[str, Any]:
     """Commit, machine, versions and threads: what a number without is worth nothing."""
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
+    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return {
         "commit": git.stdout.strip() or "unknown",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",

@@ -95,9 +95,7 @@ def load_bringup(name_or_path: str | Path) -> Bringup:
     if path.suffix not in {".yaml", ".yml"}:
         known = sorted(file.stem for file in find_shared("config").glob("*.yaml"))
         if str(name_or_path) not in known:
-            raise BringupError(
-                f"nothing to bring up is called {str(name_or_path)!r}; known: {', '.join(known)}"
-            )
+            raise BringupError(f"nothing to bring up is called {str(name_or_path)!r}; known: {', '.join(known)}")
         path = find_shared(f"config/{name_or_path}.yaml")
     data = yaml.safe_load(path.read_text())
     try:
@@ -113,9 +111,7 @@ def load_bringup(name_or_path: str | Path) -> Bringup:
             raise BringupError(f"{path}: no executable {node.executable!r}; known: {', '.join(EXECUTABLES)}")
         for name in [*node.when, *node.unless, *references(node)]:
             if name not in arguments:
-                raise BringupError(
-                    f"{path}: node {node.name} refers to an argument {name!r} that is not declared"
-                )
+                raise BringupError(f"{path}: node {node.name} refers to an argument {name!r} that is not declared")
     return Bringup(description=data["description"], arguments=arguments, nodes=nodes)
 
 
@@ -152,9 +148,7 @@ def convert(argument: Argument, text: str) -> Value:
         except (yaml.YAMLError, TypeError, ValueError):
             value = None
         if type(value) is not type(default):
-            kind = {bool: "true or false", list: f"a list like {default}"}.get(
-                type(default), type(default).__name__
-            )
+            kind = {bool: "true or false", list: f"a list like {default}"}.get(type(default), type(default).__name__)
             raise BringupError(f"argument {argument.name} is {text!r}, expected {kind}")
     if argument.choices and value not in argument.choices:
         raise BringupError(f"argument {argument.name} is {text!r}; choose from {', '.join(argument.choices)}")

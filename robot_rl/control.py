@@ -148,9 +148,7 @@ class PolicyRunner:
             return self._refuse("state_not_finite", f"state has non-finite {', '.join(bad) or 'stamp'}")
         if stamp > now + self.config.clock_tolerance:
             ahead = 1e3 * (stamp - now)
-            return self._refuse(
-                "state_in_future", f"state is stamped {ahead:.0f} ms in the future: compare the clocks"
-            )
+            return self._refuse("state_in_future", f"state is stamped {ahead:.0f} ms in the future: compare the clocks")
         if stamp <= self._state_stamp:
             if self._state_stamp <= now + self.config.clock_tolerance:
                 text = f"state stamp {stamp:.3f} s is not newer than the last, {self._state_stamp:.3f} s"
@@ -219,9 +217,7 @@ class PolicyRunner:
             self._counters["command_not_finite"] += 1
             self._last_command = -math.inf  # Its memory holds what it put out: start afresh.
             text = "the policy's command is not finite"
-            return RunnerOutput(
-                command=None, reason=text, stamp=now, state_stamp=self._state_stamp, action=None
-            )
+            return RunnerOutput(command=None, reason=text, stamp=now, state_stamp=self._state_stamp, action=None)
         self._last_command = now
         self._counters["commands"] += 1
         return RunnerOutput(

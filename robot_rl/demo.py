@@ -70,9 +70,7 @@ def run(config: DemoConfig) -> int:
         next(stages)(f"evaluating the exported bundle in {config.episodes} fresh episodes")
         options = f"--episodes {config.episodes} --seed {config.seed + 1}".split()
         _command(["eval", policy, *options, "--json", str(evaluation)])
-    next(stages)(
-        "flying it: simulator, policy, set-points, supervisor and recorder as processes over DDS, real time"
-    )
+    next(stages)("flying it: simulator, policy, set-points, supervisor and recorder as processes over DDS, real time")
     flown = _fly(policy, folder / "flight", config.flight_timeout)
     if not (folder / "flight" / "flight.npz").is_file():
         print("nothing was flown: see the lines of the nodes above", file=sys.stderr)

@@ -29,6 +29,4 @@ def require_packages(purpose: str, extra: str, modules: Iterable[str]) -> None:
     """
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
-        raise UserError(
-            f"{purpose} needs {', '.join(missing)}; install with: pip install 'robot_rl[{extra}]'"
-        )
+        raise UserError(f"{purpose} needs {', '.join(missing)}; install with: pip install 'robot_rl[{extra}]'")

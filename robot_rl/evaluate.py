@@ -27,7 +27,7 @@ from policies.types import QuadrotorSetpoint
 from robot_rl.errors import UserError, unknown_name
 from sim import quadrotor
 from sim.quadrotor_model import loop_model, measure, nominal_variables, pack, physical_parameters
-from sim.randomization import Randomizer, RandomizationTerm, load_terms
+from sim.randomization import RandomizationTerm, Randomizer, load_terms
 from sim.tasks import TASKS
 from sim.tasks import quadrotor as task_functions
 from sim.tasks.quadrotor import QuadrotorTask, StartRanges
@@ -143,7 +143,9 @@ def parse_settings(pairs: tuple[str, ...]) -> FlightSettings:
         try:
             values[name] = float(text)
         except ValueError:
-            raise UserError(f"--set {pair!r}: {text!r} is not a number{'' if separator else '; write name=value'}") from None
+            raise UserError(
+                f"--set {pair!r}: {text!r} is not a number{'' if separator else '; write name=value'}"
+            ) from None
     return FlightSettings(**values)
 
 
@@ -258,9 +260,7 @@ def _fly(
         policy.step(_to_numpy(measured), _to_numpy(target(k * task.period)))
         action = torch.from_numpy(np.ascontiguousarray(policy.last_action))
         # The policy's own memory is inside `policy`; the simulation carries only the delayed actions.
-        simulation = task_functions.advance(
-            task, simulation, {}, current, action, parameters, loop, quadrotor.step
-        )
+        simulation = task_functions.advance(task, simulation, {}, current, action, parameters, loop, quadrotor.step)
         after = target((k + 1) * task.period)
         errors.append((simulation.state.position - after.position).norm(dim=-1))
     return torch.stack(errors)
@@ -270,5 +270,3 @@ def _to_numpy(record: Any) -> Any:
     """A state or set-point of tensors as the same of numpy arrays."""
     fields: Mapping[str, Any] = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
     return type(record)(**{k: None if v is None else v.numpy() for k, v in fields.items()})
-
-

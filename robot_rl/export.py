@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import platform
-import subprocess
 import sys
 import warnings
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tyro.conf import Positional
@@ -24,6 +20,8 @@ from policies import observations
 from policies.actions import find_action
 from policies.manifest import SCHEMA_VERSION, Manifest, RobotRequirement
 from robot_rl.errors import UserError
+from robot_rl.runs import restore
+from sim import quadrotor
 from sim.quadrotor_model import loop_model, nominal_variables, physical_parameters
 from sim.randomization import Randomizer
 from sim.tasks import quadrotor as task_functions
@@ -86,17 +84,13 @@ def sample_observations(task: QuadrotorTask, network: nn.Module, count: int, see
     simulation = task_functions.draw_start(task, parameters, task_functions.setpoint_at(path, time), generator)
     # Row k is taken k % 100 periods into its flight: starts, recoveries and the history are all there.
     chosen = torch.zeros(count, observations.observation_size(task.terms))
-    from sim import quadrotor
-
     for k in range(min(count, 100)):
         setpoint = task_functions.setpoint_at(path, time + k * task.period)
         white = torch.randn(count, 13, generator=generator)
         observation, memory, current = task_functions.observe(task, simulation, setpoint, loop, white)
         chosen[k::100] = observation[k::100]
         action = network(observation)
-        simulation = task_functions.advance(
-            task, simulation, memory, current, action, parameters, loop, quadrotor.step
-        )
+        simulation = task_functions.advance(task, simulation, memory, current, action, parameters, loop, quadrotor.step)
     return chosen
 
 
@@ -141,30 +135,8 @@ def export_bundle(
     return policies.write_bundle(folder, manifest, onnx, inputs.numpy(), expected, _card(manifest))
 
 
-def provenance() -> dict[str, Any]:
-    """Source commit and versions that a training run stands on."""
-    packages = {}
-    for package in ("torch", "numpy", "onnx", "onnxruntime"):
-        try:
-            packages[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            packages[package] = "not installed"
-    root = Path(__file__).resolve().parent.parent
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True, text=True, timeout=10, check=False,
-        )  # fmt: skip
-        commit = answer.stdout.strip() or "unknown"
-    except OSError:
-        commit = "unknown"
-    return {"commit": commit, "python": platform.python_version(), "versions": packages}
-
-
 def run(config: ExportConfig) -> int:
     """Export the newest checkpoint of a run."""
-    from robot_rl.train import restore
-
     if not (config.run / "config.json").is_file():
         raise UserError(f"{config.run} is no training run: it has no config.json")
     learner, training = restore(config.run)

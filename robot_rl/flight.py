@@ -101,9 +101,7 @@ def load_flight(folder: str | Path) -> Flight:
     with np.load(path, allow_pickle=False) as data:
         missing = [key for key in (*_SHAPES, "phase_names") if key not in data.files]
         if missing:
-            raise UserError(
-                f"{path}: array {missing[0]!r} is missing; it has {', '.join(sorted(data.files))}"
-            )
+            raise UserError(f"{path}: array {missing[0]!r} is missing; it has {', '.join(sorted(data.files))}")
         arrays = {key: np.asarray(data[key]) for key in _SHAPES}
         names = tuple(str(name) for name in data["phase_names"])
     length = arrays["time"].shape[0] if arrays["time"].ndim else 0
@@ -136,9 +134,7 @@ def load_timing(folder: str | Path) -> dict[str, dict[str, Any]]:
     used = {name: value for name, value in histograms.items() if any(value.get("counts", ()))}
     # What flies the robot first; the rest as it came.
     order = ("policy", "supervisor")
-    return dict(
-        sorted(used.items(), key=lambda item: next((i for i, key in enumerate(order) if key in item[0]), 9))
-    )
+    return dict(sorted(used.items(), key=lambda item: next((i for i, key in enumerate(order) if key in item[0]), 9)))
 
 
 def tracking_error(flight: Flight) -> np.ndarray:

@@ -49,20 +49,14 @@ def list_tasks() -> list[Entry]:
     for path in sorted((_ROOT / "sim" / "tasks").glob("*.py")):
         match = _HEADLINE.match(_docstring(path))
         if match and match["name"].replace("-", "_") == path.stem:
-            entries.append(
-                Entry(name=match["name"], summary=" ".join(match["summary"].split()), path=str(path))
-            )
+            entries.append(Entry(name=match["name"], summary=" ".join(match["summary"].split()), path=str(path)))
     return entries
 
 
 def list_algorithms() -> list[Entry]:
     """Algorithms of `robot_rl/`, one file each."""
     paths = [(name, _ROOT / "robot_rl" / f"{name}.py") for name in _ALGORITHMS]
-    return [
-        Entry(name=name, summary=_first_sentence(path), path=str(path))
-        for name, path in paths
-        if path.is_file()
-    ]
+    return [Entry(name=name, summary=_first_sentence(path), path=str(path)) for name, path in paths if path.is_file()]
 
 
 def list_robots() -> list[Entry]:
@@ -82,9 +76,7 @@ def list_bundles(runs: Path | None = None) -> list[Entry]:
     manifests = [(path.parent.name, path) for path in sorted(zoo.glob("*/manifest.json"))]
     if runs is not None and runs.is_dir():
         manifests += [(str(path.parent), path) for path in sorted(runs.glob("**/manifest.json"))]
-    return [
-        Entry(name=name, summary=_bundle_summary(path), path=str(path.parent)) for name, path in manifests
-    ]
+    return [Entry(name=name, summary=_bundle_summary(path), path=str(path.parent)) for name, path in manifests]
 
 
 def check_task(name: str) -> str:
@@ -104,11 +96,7 @@ def run(config: ListConfig) -> int:
         "bundles": list_bundles(config.runs),
     }
     if config.json:
-        print(
-            json.dumps(
-                {name: [asdict(entry) for entry in entries] for name, entries in groups.items()}, indent=2
-            )
-        )
+        print(json.dumps({name: [asdict(entry) for entry in entries] for name, entries in groups.items()}, indent=2))
         return 0
     from rich.console import Console
     from rich.table import Table

@@ -73,9 +73,7 @@ def plan(config: MissionConfig, start: np.ndarray, yaw: float) -> tuple[Phase, .
     if config.kind == "hover":
         return takeoff, _hover("hover", top, yaw, math.inf)
     if config.kind == "figure-eight":
-        return takeoff, Phase(
-            name="figure_eight", duration=math.inf, sample=lambda t: _eight(config, top, yaw, t)
-        )
+        return takeoff, Phase(name="figure_eight", duration=math.inf, sample=lambda t: _eight(config, top, yaw, t))
     if config.kind == "waypoints":
         return takeoff, _round_trip(config, top, yaw)
     if config.kind == "demo":
@@ -121,9 +119,7 @@ def _move(
     return Phase(
         name=name,
         duration=duration,
-        sample=lambda t: setpoints.segment(
-            np.asarray(t), start=start, goal=goal, duration=duration, start_yaw=yaw
-        ),
+        sample=lambda t: setpoints.segment(np.asarray(t), start=start, goal=goal, duration=duration, start_yaw=yaw),
     )
 
 
@@ -167,9 +163,7 @@ def _warped(
 def _round_trip(config: MissionConfig, top: np.ndarray, yaw: float) -> Phase:
     values = np.asarray(config.points, dtype=np.float64)
     if values.size < 3 or values.size % 3 or not np.all(np.isfinite(values)):
-        raise ValueError(
-            f"way-points have {values.size} values, expected finite x, y, z of one or more points"
-        )
+        raise ValueError(f"way-points have {values.size} values, expected finite x, y, z of one or more points")
     points = np.vstack([top, values.reshape(-1, 3), top])
     departures, durations = setpoints.plan_waypoints(
         points, max_speed=config.max_speed, max_acceleration=config.max_acceleration, dwell=config.dwell

@@ -15,9 +15,7 @@ class TanhPolicy(nn.Module):
     Its first actions are `initial_action` wherever it is, so that training starts near hovering.
     """
 
-    def __init__(
-        self, observation_size: int, action_size: int, hidden: Sequence[int], initial_action: float
-    ) -> None:
+    def __init__(self, observation_size: int, action_size: int, hidden: Sequence[int], initial_action: float) -> None:
         """Hidden layers of tanh; the output layer starts small, with the bias at `initial_action`."""
         super().__init__()
         sizes = [observation_size, *hidden]

@@ -172,12 +172,7 @@ def training_figure(progress: Sequence[Mapping[str, Any]]) -> str:
             values = np.array([float(row.get(panel, math.nan)) for row in progress])
             axis.plot(updates, values, color=SERIES[0] if panel == key else SERIES[2])
             positive = values[np.isfinite(values)]
-            if (
-                panel == "loss"
-                and positive.size
-                and positive.min() > 0
-                and positive.max() / positive.min() > 20
-            ):
+            if panel == "loss" and positive.size and positive.min() > 0 and positive.max() / positive.min() > 20:
                 axis.set_yscale("log")
             axis.set_xlabel("update")
             axis.set_ylabel("CPU time (s)" if panel == "cpu_s" else panel.replace("_", " "))
@@ -244,9 +239,7 @@ def _figure(
 
 def _svg(figure: Any) -> str:
     buffer = io.StringIO()
-    figure.savefig(
-        buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-    )
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     for color, variable in _VARIABLES.items():

@@ -192,13 +192,9 @@ class Ppo:
         self._generator = torch.Generator(device).manual_seed(seed)
         with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
             torch.manual_seed(seed)
-            self.actor = NormalizedPolicy(
-                env.num_obs, env.num_actions, config.hidden, config.initial_action
-            ).to(device)
+            self.actor = NormalizedPolicy(env.num_obs, env.num_actions, config.hidden, config.initial_action).to(device)
             self.critic = Critic(env.num_states or env.num_obs, config.critic_hidden).to(device)
-        self.log_std = nn.Parameter(
-            torch.full((env.num_actions,), math.log(config.initial_std), device=device)
-        )
+        self.log_std = nn.Parameter(torch.full((env.num_actions,), math.log(config.initial_std), device=device))
         self._parameters = [*self.actor.parameters(), *self.critic.parameters(), self.log_std]
         self._optimizer = torch.optim.Adam(self._parameters, lr=config.learning_rate)
         self._observations: dict[str, Tensor] = env.reset()
@@ -300,9 +296,7 @@ class Ppo:
 
     # Learning
 
-    def _learn(
-        self, rollout: Rollout, values: Tensor, advantages: Tensor, returns: Tensor
-    ) -> dict[str, float]:
+    def _learn(self, rollout: Rollout, values: Tensor, advantages: Tensor, returns: Tensor) -> dict[str, float]:
         """Epochs of mini-batches over the valid transitions; mean losses."""
         config = self.config
         chosen = rollout.valid.flatten().nonzero()[:, 0]

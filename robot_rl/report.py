@@ -76,9 +76,7 @@ def write_report(config: ReportConfig) -> Path:
             section("From above", "", plots.path_figure(flight)),
         ),
         section("Position", "Each axis with its set-point.", plots.position_figure(flight)),
-        section(
-            "Error and tilt", "Distance to the set-point; angle to the vertical.", plots.error_figure(flight)
-        ),
+        section("Error and tilt", "Distance to the set-point; angle to the vertical.", plots.error_figure(flight)),
         section("Error by phase", _eight_note(eight, config.figure_eight), _phase_table(phases, eight)),
         section("Rotor commands", "As the supervisor passed them on.", plots.motor_figure(flight)),
     ]
@@ -94,9 +92,7 @@ def write_report(config: ReportConfig) -> Path:
         note = f"{len(progress)} updates in {_cpu_seconds(progress):.0f} CPU-seconds."
         sections.append(section("Training", note, plots.training_figure(progress)))
     if evaluation:
-        rows = [
-            (key.replace("_", " "), _value(value)) for key, value in evaluation.items() if _is_plain(value)
-        ]
+        rows = [(key.replace("_", " "), _value(value)) for key, value in evaluation.items() if _is_plain(value)]
         note = "Fresh episodes in simulation with the exported bundle, by robot-rl eval."
         sections.append(section("Evaluation", note, table(["", ""], rows)))
     gap = 1e3 * worst_gap(flight.time)
@@ -197,9 +193,7 @@ def _load_evaluation(path: Path | None) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
     if not isinstance(data, dict):
-        raise UserError(
-            f"{path} holds a {type(data).__name__}; expected the object that robot-rl eval writes"
-        )
+        raise UserError(f"{path} holds a {type(data).__name__}; expected the object that robot-rl eval writes")
     return data
 
 

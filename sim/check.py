@@ -64,9 +64,7 @@ def _attribute_problems(env: Any) -> list[str]:
         shape = getattr(env, name).shape
         if shape != (size,):
             problems.append(f"{name} has shape {shape}; expected ({size},), that of one environment")
-    if env.action_space.shape and not (
-        (env.action_space.low == -1.0).all() and (env.action_space.high == 1.0).all()
-    ):
+    if env.action_space.shape and not ((env.action_space.low == -1.0).all() and (env.action_space.high == 1.0).all()):
         problems.append("action_space is not [-1, 1]")
     mode = env.metadata.get("autoreset_mode")
     if mode != AutoresetMode.NEXT_STEP:
@@ -177,9 +175,7 @@ def _tensor_problems(
     return problems
 
 
-def _difference_problems(
-    env: Any, actions: Tensor, seed: int, reference: list[dict[str, Tensor]]
-) -> list[str]:
+def _difference_problems(env: Any, actions: Tensor, seed: int, reference: list[dict[str, Tensor]]) -> list[str]:
     """Compare the reference run with others that must, or must not, be equal to it."""
     problems = []
     again, _ = _run(env, actions, seed)

@@ -105,9 +105,7 @@ class SimulatedQuadrotor:
         overrides = dict(overrides or {})
         self._battery_sag = float(overrides.pop("battery_sag", description.parameters["battery_sag"]))
         if not 0.0 <= self._battery_sag < 1.0:
-            raise ValueError(
-                f"parameter 'battery_sag' is {self._battery_sag}; expected a fraction from 0 to below 1"
-            )
+            raise ValueError(f"parameter 'battery_sag' is {self._battery_sag}; expected a fraction from 0 to below 1")
         self.parameters = single_parameters(description, overrides)
         self._believed = description.parameters
         self._rng = np.random.default_rng(seed)
@@ -124,9 +122,7 @@ class SimulatedQuadrotor:
         """Stand at `position` (3,) m, z ≥ 0, with rotors off and whole again; the clock goes on."""
         place = np.array(position, dtype=np.float64)
         if place.shape != (3,) or not np.all(np.isfinite(place)) or place[2] < 0.0:
-            raise ValueError(
-                f"position is {place.tolist()}; expected 3 finite values in m with z at or above 0"
-            )
+            raise ValueError(f"position is {place.tolist()}; expected 3 finite values in m with z at or above 0")
         zero = torch.zeros(3, dtype=torch.float64)
         self._state = QuadrotorState(
             torch.as_tensor(place),
@@ -204,9 +200,7 @@ class SimulatedQuadrotor:
         """
         values = np.asarray(command.values, dtype=np.float64)
         if values.shape != (4,) or not np.all(np.isfinite(values)) or not math.isfinite(time):
-            return self._refuse(
-                "not_finite", f"motor command {values.tolist()} at {time} s is not 4 finite speeds"
-            )
+            return self._refuse("not_finite", f"motor command {values.tolist()} at {time} s is not 4 finite speeds")
         age = self.time - time
         if age > self.config.command_age[0]:
             limit = 1e3 * self.config.command_age[0]
@@ -214,9 +208,7 @@ class SimulatedQuadrotor:
         if age < -self.config.clock_tolerance - self.config.dt:
             return self._refuse("future", f"motor command is stamped {-1e3 * age:.0f} ms in the future")
         if time < self._stamp:
-            return self._refuse(
-                "not_newer", f"motor command of {time:.4f} s came after that of {self._stamp:.4f} s"
-            )
+            return self._refuse("not_newer", f"motor command of {time:.4f} s came after that of {self._stamp:.4f} s")
         limited = np.clip(values, 0.0, float(self.parameters.max_speed))
         self._counters["clipped"] += int(np.any(limited != values))
         self._command, self._stamp = limited, time
@@ -289,9 +281,7 @@ class SimulatedQuadrotor:
             self._descent = QuadrotorSetpoint(state.position, sink, np.zeros(3), heading)
         dt = self.config.dt
         self._descent = replace(self._descent, position=self._descent.position + self._descent.velocity * dt)
-        speeds, self._integral = controller.hold_position(
-            self._believed, state, self._descent, self._integral, dt
-        )
+        speeds, self._integral = controller.hold_position(self._believed, state, self._descent, self._integral, dt)
         return speeds
 
     def _touch(self, before: QuadrotorState, state: QuadrotorState) -> QuadrotorState:
@@ -309,9 +299,7 @@ class SimulatedQuadrotor:
         if impact > self.config.crash_speed or tilt > self.config.crash_tilt:
             self.crashed = True
             self._counters["crashes"] += 1
-            orientation = (
-                state.orientation
-            )  # a whole vehicle settles on its feet, a broken one stays as it fell
+            orientation = state.orientation  # a whole vehicle settles on its feet, a broken one stays as it fell
         place = torch.stack([state.position[0], state.position[1], zero[2]])
         return QuadrotorState(place, orientation, zero, zero, state.motor_speeds)
 
@@ -358,9 +346,7 @@ def single_parameters(
     values["gravity"] = np.asarray(controller.QuadrotorControllerConfig().gravity)
     values["supply"] = np.asarray(1.0)
     names = {field_.name for field_ in fields(QuadrotorParameters)}
-    values.update(
-        {name: np.asarray(value) for name, value in description.parameters.items() if name in names}
-    )
+    values.update({name: np.asarray(value) for name, value in description.parameters.items() if name in names})
     values["thrust_coefficients"] = np.broadcast_to(values["thrust_coefficients"], (4, 3))
     for name, value in (overrides or {}).items():
         if name not in values:
@@ -370,11 +356,7 @@ def single_parameters(
             given = np.broadcast_to(given, (4, 3))
         shape = values[name].shape
         if given.shape != shape or not np.all(np.isfinite(given)):
-            raise ValueError(
-                f"parameter {name!r} is {given.tolist()}; expected finite values of shape {shape}"
-            )
+            raise ValueError(f"parameter {name!r} is {given.tolist()}; expected finite values of shape {shape}")
         values[name] = given
-    tensors: dict[str, Tensor] = {
-        name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()
-    }
+    tensors: dict[str, Tensor] = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
     return QuadrotorParameters(**tensors)

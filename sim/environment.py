@@ -173,9 +173,7 @@ class QuadrotorEnv:
         self._randomizer.step(self.period)
         self._build_models(False)
         simulation, memory, current = self._simulation, self._memory, self._current
-        self._simulation = advance(
-            self.task, simulation, memory, current, actions, self._parameters, self._loop, step
-        )
+        self._simulation = advance(self.task, simulation, memory, current, actions, self._parameters, self._loop, step)
         self._progress = self._progress + 1
         index = starting.nonzero()[:, 0]
         if len(index) > 0:
@@ -225,9 +223,7 @@ class QuadrotorEnv:
     def _build_models(self, everything: bool) -> None:
         """Bring the physical parameters and the loop up to date with the randomizer's values."""
         if everything or self._body_changes:
-            self._parameters: QuadrotorParameters = physical_parameters(
-                self._randomizer.values, self._description
-            )
+            self._parameters: QuadrotorParameters = physical_parameters(self._randomizer.values, self._description)
         if everything or self._loop_changes:
             self._loop: LoopModel = loop_model(self._randomizer.values, self.period)
 

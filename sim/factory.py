@@ -48,9 +48,7 @@ def make(
     )
 
 
-def find_randomization(
-    name: str | Path, default: tuple[RandomizationTerm, ...]
-) -> tuple[RandomizationTerm, ...]:
+def find_randomization(name: str | Path, default: tuple[RandomizationTerm, ...]) -> tuple[RandomizationTerm, ...]:
     """The terms that `default`, `none` or the path of a YAML file stand for.
 
     Raises:

@@ -116,9 +116,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._seeded = True
         return _numpy(observations["obs"]), self._infos(observations)
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Carry normalized actions (N, num_actions) out for one control period."""
         observations, reward, reset, extras = self.env.step(torch.as_tensor(np.asarray(actions)))
         late = extras["time_outs"]
@@ -136,9 +134,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return {"states": _numpy(observations["states"]), "_states": np.ones(self.num_envs, dtype=np.bool_)}
 
 
-def _reset(
-    env: QuadrotorEnv, seed: int | None, seeded: bool, generator: np.random.Generator
-) -> dict[str, Tensor]:
+def _reset(env: QuadrotorEnv, seed: int | None, seeded: bool, generator: np.random.Generator) -> dict[str, Tensor]:
     if seed is None and not seeded:  # Gymnasium: without a seed, unpredictable
         seed = int(generator.integers(2**62))
     return env.reset(seed=seed)

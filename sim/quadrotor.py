@@ -117,9 +117,7 @@ def step(
     k2 = derivative(_advance(y0, k1, 0.5 * dt))
     k3 = derivative(_advance(y0, k2, 0.5 * dt))
     k4 = derivative(_advance(y0, k3, dt))
-    p, q, v, w, n = (
-        y + (dt / 6.0) * (a + 2.0 * (b + c) + d) for y, a, b, c, d in zip(y0, k1, k2, k3, k4, strict=True)
-    )
+    p, q, v, w, n = (y + (dt / 6.0) * (a + 2.0 * (b + c) + d) for y, a, b, c, d in zip(y0, k1, k2, k3, k4, strict=True))
     q = q / torch.linalg.vector_norm(q, dim=-1, keepdim=True)
     return QuadrotorState(p, q, v, w, n.clamp(min=0.0))
 
@@ -173,9 +171,7 @@ def fast_step(
     )
 
 
-def _rotor_targets(
-    speeds: Tensor, setpoints: Tensor, parameters: QuadrotorParameters
-) -> tuple[Tensor, Tensor]:
+def _rotor_targets(speeds: Tensor, setpoints: Tensor, parameters: QuadrotorParameters) -> tuple[Tensor, Tensor]:
     """Speed (..., 4) that each rotor tends to and the rate (..., 4) 1/s at which it does."""
     target = torch.minimum(setpoints.clamp(min=0.0), parameters.max_speed[..., None])
     target = target * parameters.supply[..., None]

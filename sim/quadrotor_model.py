@@ -77,17 +77,13 @@ def nominal_variables(description: QuadrotorDescription, device: torch.device) -
     nominal.update({name: torch.zeros(3) for name in vectors})
     scalars = ("action_latency", "observation_latency", *(f"{s}_noise" for s in _SENSORS))
     nominal.update({name: torch.tensor(0.0) for name in scalars})
-    return {
-        name: torch.atleast_1d(nominal[name]).to(device=device, dtype=torch.float32) for name in VARIABLES
-    }
+    return {name: torch.atleast_1d(nominal[name]).to(device=device, dtype=torch.float32) for name in VARIABLES}
 
 
 def physical_parameters(values: Mapping[str, Tensor], description: QuadrotorDescription) -> QuadrotorParameters:
     """Parameters (N) of the vehicles whose design variables are `values`, name → (N, size)."""
     like = values["mass"]
-    nominal = {
-        name: torch.as_tensor(value).to(like) for name, value in description.parameters.items()
-    }
+    nominal = {name: torch.as_tensor(value).to(like) for name, value in description.parameters.items()}
     count = len(like)
     mass, gravity = values["mass"][:, 0], values["gravity"][:, 0]
     weight = mass * gravity
@@ -101,7 +97,8 @@ def physical_parameters(values: Mapping[str, Tensor], description: QuadrotorDesc
     linear = values["thrust_linearity"][:, 0]
     offset = nominal["thrust_coefficients"][0].expand(count)
     curve = torch.stack(
-        [offset, linear * full_thrust / max_speed, ((1.0 - linear) * full_thrust - offset) / max_speed**2], dim=-1
+        [offset, linear * full_thrust / max_speed, ((1.0 - linear) * full_thrust - offset) / max_speed**2],
+        dim=-1,
     )
     return QuadrotorParameters(
         mass=mass,
@@ -187,9 +184,7 @@ def loop_model(values: Mapping[str, Tensor], period: float) -> LoopModel:
 
 def pack(state: QuadrotorState) -> Tensor:
     """Position, quaternion, velocity and body rates as one tensor (..., 13)."""
-    return torch.cat(
-        [state.position, state.orientation, state.linear_velocity, state.angular_velocity], dim=-1
-    )
+    return torch.cat([state.position, state.orientation, state.linear_velocity, state.angular_velocity], dim=-1)
 
 
 def measure(current: Tensor, previous: Tensor, model: LoopModel, white: Tensor) -> QuadrotorState:

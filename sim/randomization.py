@@ -19,7 +19,6 @@ import torch
 import yaml
 from torch import Tensor
 
-
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "distribution": ("uniform", "loguniform", "gaussian"),
     "operation": ("set", "scale", "add"),
@@ -177,9 +176,7 @@ class Randomizer:
         }
         # State of the correlated terms in units of their standard deviation.
         self._process = {
-            i: torch.zeros_like(self.values[term.parameter])
-            for i, term in enumerate(self.terms)
-            if term.when == "step"
+            i: torch.zeros_like(self.values[term.parameter]) for i, term in enumerate(self.terms) if term.when == "step"
         }
         everywhere = torch.ones(num_envs, dtype=torch.bool, device=generator.device)
         for term in self.terms:
@@ -284,15 +281,11 @@ class Randomizer:
 
     def _next_interval(self, term: RandomizationTerm) -> Tensor:
         low, high = term.interval
-        return low + (high - low) * torch.rand(
-            self.num_envs, generator=self.generator, device=self.generator.device
-        )
+        return low + (high - low) * torch.rand(self.num_envs, generator=self.generator, device=self.generator.device)
 
     def _draw(self, term: RandomizationTerm, mask: Tensor, groups: dict[str, Tensor]) -> None:
         nominal = self.nominal[term.parameter]
-        percentile = torch.rand(
-            self.num_envs, len(nominal), generator=self.generator, device=self.generator.device
-        )
+        percentile = torch.rand(self.num_envs, len(nominal), generator=self.generator, device=self.generator.device)
         if term.group is not None:
             if term.group not in groups:
                 groups[term.group] = torch.rand(

@@ -108,9 +108,7 @@ def _map(function: Callable[..., Tensor], trees: tuple[Any, ...], place: str) ->
     if isinstance(first, Mapping):
         for other in trees[1:]:
             if other.keys() != first.keys():
-                raise ValueError(
-                    f"{place} has keys {sorted(first)} in one tree and {sorted(other)} in another"
-                )
+                raise ValueError(f"{place} has keys {sorted(first)} in one tree and {sorted(other)} in another")
         return {key: _map(function, tuple(t[key] for t in trees), f"{place}.{key}") for key in first}
     if isinstance(first, (tuple, list)):
         if any(len(other) != len(first) for other in trees):

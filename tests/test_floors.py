@@ -74,9 +74,7 @@ def test_imports_form_no_circle():
 
 
 def test_policies_and_hardware_load_neither_torch_nor_a_simulator_nor_ros():
-    modules = [
-        module_name(path) for path in FILES if path.relative_to(ROOT).parts[0] in ("policies", "hardware")
-    ]
+    modules = [module_name(path) for path in FILES if path.relative_to(ROOT).parts[0] in ("policies", "hardware")]
     assert "hardware.safety.quadrotor" in modules
     program = (
         "import importlib, json, sys\n"

@@ -118,9 +118,7 @@ def motor_speeds_from_wrench(parameters: Mapping[str, Array], thrust: Array, tor
     return xp.where(speeds < limit, speeds, limit)
 
 
-def predict_motor_speeds(
-    parameters: Mapping[str, Array], motor_speeds: Array, command: Array, dt: float
-) -> Array:
+def predict_motor_speeds(parameters: Mapping[str, Array], motor_speeds: Array, command: Array, dt: float) -> Array:
     """Believed rotor speeds (..., 4) rad/s after `dt` s under `command`, from those before."""
     xp = array_namespace(motor_speeds)
     time = _rotor_time(parameters, motor_speeds, command)
@@ -192,9 +190,7 @@ def hold_position(
     lean = xp.clip(lean, 0.2 * config.gravity, None)
     horizontal = _shorten(wanted[..., :2] + integral[..., :2], math.tan(config.max_tilt) * lean[..., None])
     direction = rotation.normalize(xp.concat([horizontal, lean[..., None]], axis=-1))
-    torque = _attitude_torque(
-        parameters, state.orientation, state.angular_velocity, direction, setpoint.yaw, config
-    )
+    torque = _attitude_torque(parameters, state.orientation, state.angular_velocity, direction, setpoint.yaw, config)
     # Some thrust stays even when it points the wrong way: without it there is no torque either.
     cosine = xp.clip(rotation.rotate_inverse(state.orientation, direction)[..., 2], 0.4, 1.0)
     # The tilt follows the accelerations as they are; the integral only scales what the rotors get for them.

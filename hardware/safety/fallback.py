@@ -33,9 +33,7 @@ class FallbackConfig:
     """s, time constant with which the hover thrust is learned."""
     hover_range: tuple[float, float] = (0.6, 1.5)
     """Bounds of the learned hover thrust, in nominal ones."""
-    controller: controller.QuadrotorControllerConfig = field(
-        default_factory=controller.QuadrotorControllerConfig
-    )
+    controller: controller.QuadrotorControllerConfig = field(default_factory=controller.QuadrotorControllerConfig)
     """Gains."""
 
 
@@ -66,14 +64,10 @@ class QuadrotorFallback:
     def hold(self, state: QuadrotorState, geofence: np.ndarray, sinking: bool, dt: float) -> np.ndarray:
         """Rotor set-points (4,) that stand still inside the fence (3, 2), or sink there."""
         if self._reference is None:
-            self._integral = np.array(
-                [0.0, 0.0, (self.hover_thrust - self.weight) / float(self.parameters["mass"])]
-            )
+            self._integral = np.array([0.0, 0.0, (self.hover_thrust - self.weight) / float(self.parameters["mass"])])
             stop = state.position + self.config.stopping_time * state.linear_velocity
             stop = np.clip(stop, geofence[:, 0], geofence[:, 1])
-            self._reference = QuadrotorSetpoint(
-                stop, np.zeros(3), np.zeros(3), rotation.yaw_of(state.orientation)
-            )
+            self._reference = QuadrotorSetpoint(stop, np.zeros(3), np.zeros(3), rotation.yaw_of(state.orientation))
         if sinking:
             velocity = np.array([0.0, 0.0, -self.config.descent_speed])
             place = self._reference.position + velocity * dt

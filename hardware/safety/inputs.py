@@ -114,13 +114,9 @@ class StateInput(_Stamped):
             return self._refuse("not_finite", f"has non-finite {', '.join(bad)}")
         orientation = unit_quaternion(state.orientation)
         if orientation is None:
-            return self._refuse(
-                "not_finite", f"orientation {state.orientation.tolist()} is no unit quaternion"
-            )
+            return self._refuse("not_finite", f"orientation {state.orientation.tolist()} is no unit quaternion")
         if not self.trusted:
-            return self._refuse(
-                "outlier", f"is not believed after {self.outliers_in_row} jumps in a row: recover"
-            )
+            return self._refuse("outlier", f"is not believed after {self.outliers_in_row} jumps in a row: recover")
         if self.state is not None:
             jump = float(np.linalg.norm(state.position - self.state.position))
             reach = self.max_speed * (stamp - self.stamp) + self.config.jump_margin
@@ -128,9 +124,7 @@ class StateInput(_Stamped):
                 self.outliers_in_row += 1
                 return self._refuse("outlier", f"jumps by {jump:.2f} m where {reach:.2f} m are possible")
         self.outliers_in_row = 0
-        self.state = QuadrotorState(
-            state.position, orientation, state.linear_velocity, state.angular_velocity
-        )
+        self.state = QuadrotorState(state.position, orientation, state.linear_velocity, state.angular_velocity)
         return self._accept(stamp)
 
     @property

@@ -330,9 +330,7 @@ class QuadrotorSupervisor:
             return self.fallback.hold(state, self._geofence, sinking, dt)
         attitude = self.attitude_input
         fresh = attitude.age(now) < self.envelope.state_age[0]
-        return self.fallback.level(
-            (attitude.orientation, attitude.angular_velocity) if fresh else None, sinking
-        )
+        return self.fallback.level((attitude.orientation, attitude.angular_velocity) if fresh else None, sinking)
 
     # Details
 

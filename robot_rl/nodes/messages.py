@@ -112,9 +112,7 @@ def trajectory_from_setpoint(setpoint: QuadrotorSetpoint, stamp: float) -> Multi
     """A set-point for this instant: one point of one joint, `base_link`."""
     orientation = rotation.from_yaw(np.asarray(setpoint.yaw, dtype=np.float64))
     point = MultiDOFJointTrajectoryPoint(
-        transforms=[
-            Transform(translation=_to_vector(setpoint.position), rotation=_to_quaternion(orientation))
-        ],
+        transforms=[Transform(translation=_to_vector(setpoint.position), rotation=_to_quaternion(orientation))],
         velocities=[Twist(linear=_to_vector(setpoint.velocity))],
         accelerations=[Twist(linear=_to_vector(setpoint.acceleration))],
         time_from_start=Duration(),
@@ -134,9 +132,7 @@ def setpoint_from_trajectory(
     if list(message.joint_names) != [body_frame]:
         raise MessageError(f"setpoint has joint names {list(message.joint_names)}, expected [{body_frame!r}]")
     if len(message.points) != 1 or len(message.points[0].transforms) != 1:
-        raise MessageError(
-            f"setpoint has {len(message.points)} points; expected 1, with 1 transform: where to be now"
-        )
+        raise MessageError(f"setpoint has {len(message.points)} points; expected 1, with 1 transform: where to be now")
     point = message.points[0]
     velocity = _from_vector(point.velocities[0].linear) if point.velocities else np.zeros(3)
     acceleration = _from_vector(point.accelerations[0].linear) if point.accelerations else np.zeros(3)

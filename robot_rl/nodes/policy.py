@@ -56,9 +56,7 @@ class PolicyNode(Face):
         self._work = Histogram()
         self._next_report = 0.0
         self._reported = ""
-        self._commands = qos.publisher(
-            self, JointState, "policy/motor_commands", qos.command_publisher(self.period)
-        )
+        self._commands = qos.publisher(self, JointState, "policy/motor_commands", qos.command_publisher(self.period))
         self._actions = qos.publisher(self, Float64MultiArray, "policy/action", qos.SENSOR_PUBLISHER)
         self._diagnostics = qos.publisher(self, DiagnosticArray, "/diagnostics", qos.SENSOR_PUBLISHER)
         qos.subscription(self, Odometry, "odom", self._on_odometry, qos.SENSOR_READER)
@@ -90,9 +88,7 @@ class PolicyNode(Face):
 
     def _on_odometry(self, message: Odometry) -> None:
         try:
-            state, stamp = messages.state_from_odometry(
-                message, self.config.world_frame, self.config.body_frame
-            )
+            state, stamp = messages.state_from_odometry(message, self.config.world_frame, self.config.body_frame)
             self._note(self.runner.observe_state(state, stamp, self.now()))
         except messages.MessageError as error:
             self._note(str(error))
@@ -117,9 +113,7 @@ class PolicyNode(Face):
         """Whoever moved the set-point has fallen silent: stay at the last one, chase no velocity."""
         if self._setpoint is not None and now - self._setpoint_time > self.config.setpoint_timeout:
             still = np.zeros(3)
-            self.runner.observe_setpoint(
-                replace(self._setpoint, velocity=still, acceleration=still), now, now
-            )
+            self.runner.observe_setpoint(replace(self._setpoint, velocity=still, acceleration=still), now, now)
             self._setpoint = None
             self.get_logger().warning("set-points have stopped: standing still at the last one")
 

@@ -30,13 +30,9 @@ STATUS = QoSProfile(
     durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
 )
 """Latched: who comes late still gets the present value."""
-STATUS_READER = QoSProfile(
-    history=QoSHistoryPolicy.KEEP_LAST, depth=4, reliability=QoSReliabilityPolicy.RELIABLE
-)
+STATUS_READER = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=4, reliability=QoSReliabilityPolicy.RELIABLE)
 """Readers of rare requests, latched or not."""
-COMMAND_READER = QoSProfile(
-    history=QoSHistoryPolicy.KEEP_LAST, depth=4, reliability=QoSReliabilityPolicy.RELIABLE
-)
+COMMAND_READER = QoSProfile(history=QoSHistoryPolicy.KEEP_LAST, depth=4, reliability=QoSReliabilityPolicy.RELIABLE)
 """Readers of commands ask for no deadline, because a publisher that offers none would not connect at
 all; they check each stamp instead. Depth 4, so that a second publisher's message cannot push the
 first one's out before it is read and the second refused."""

@@ -78,9 +78,7 @@ class Recorder(Face):
             begin = time.monotonic()
             self._write()
             # A long flight takes longer to write: spend at most a tenth of the time on it.
-            self._write_at = time.monotonic() + max(
-                self.config.write_period, 10.0 * (time.monotonic() - begin)
-            )
+            self._write_at = time.monotonic() + max(self.config.write_period, 10.0 * (time.monotonic() - begin))
 
     def close(self) -> None:
         """Write what is there."""

@@ -81,9 +81,7 @@ def run(node_type: type[Face], argv: Sequence[str] | None) -> int:
     try:
         rest = remove_ros_args([sys.argv[0], *arguments])[1:]
         if rest:
-            raise StartError(
-                f"unknown arguments {' '.join(rest)}; parameters are set as --ros-args -p name:=value"
-            )
+            raise StartError(f"unknown arguments {' '.join(rest)}; parameters are set as --ros-args -p name:=value")
         without_shared_memory()
         scheduling = ask_for_priority(node_type.priority)
         rclpy.init(args=[sys.argv[0], *arguments], signal_handler_options=SignalHandlerOptions.NO)

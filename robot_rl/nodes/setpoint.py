@@ -33,9 +33,7 @@ class SetpointConfig:
     mission: str = parameter("hover", "What to fly once armed.", choices=KINDS)
     rate: float = parameter(50.0, "Hz of set-points.", low=1.0, high=500.0)
     end_when_done: bool = parameter(False, "End the node, with status 0, once the demo has landed.")
-    height: float = parameter(
-        1.0, "m above the start at which to hover and to fly figures.", low=0.1, high=100.0
-    )
+    height: float = parameter(1.0, "m above the start at which to hover and to fly figures.", low=0.1, high=100.0)
     max_speed: float = parameter(0.7, "m/s in take-off, way-points and return.", low=0.05, high=20.0)
     max_acceleration: float = parameter(1.0, "m/s² in the same.", low=0.05, high=20.0)
     hover_time: float = parameter(4.0, "s of hovering in the demo.", low=0.0, high=3600.0)
@@ -57,9 +55,7 @@ class SetpointNode(Face):
         super().__init__("setpoint")
         self.config = config = parameters.read(self, SetpointConfig)
         names = {f.name for f in fields(MissionConfig)} - {"kind"}
-        self.mission_config = MissionConfig(
-            kind=config.mission, **{name: getattr(config, name) for name in names}
-        )
+        self.mission_config = MissionConfig(kind=config.mission, **{name: getattr(config, name) for name in names})
         plan(self.mission_config, np.zeros(3), 0.0)  # refuses a bad mission now, not when armed
         self.period = 1.0 / config.rate
         self._state: QuadrotorState | None = None
@@ -70,9 +66,7 @@ class SetpointNode(Face):
         self._mode = ""
         self._over = False
         self._next_report = 0.0
-        self._setpoints = qos.publisher(
-            self, MultiDOFJointTrajectory, "setpoint", qos.command_publisher(self.period)
-        )
+        self._setpoints = qos.publisher(self, MultiDOFJointTrajectory, "setpoint", qos.command_publisher(self.period))
         self._phases = qos.publisher(self, String, "setpoint/phase", qos.STATUS)
         self._diagnostics = qos.publisher(self, DiagnosticArray, "/diagnostics", qos.SENSOR_PUBLISHER)
         qos.subscription(self, Odometry, "odom", self._on_odometry, qos.SENSOR_READER)

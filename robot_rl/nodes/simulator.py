@@ -34,9 +34,7 @@ class SimulatorConfig:
     """Parameters of the node."""
 
     robot: str = parameter("crazyflie", "Robot description: a name, or the path of a YAML file.")
-    position: list[float] = parameter(
-        [0.0, 0.0, 0.0], "Start position x, y, z in m, frame odom; the ground is z = 0."
-    )
+    position: list[float] = parameter([0.0, 0.0, 0.0], "Start position x, y, z in m, frame odom; the ground is z = 0.")
     yaw: float = parameter(0.0, "Start heading in rad.", low=-6.3, high=6.3)
     seed: int = parameter(0, "Seed of sensor noise.", low=0, high=2**31 - 1)
     rate: float = parameter(
@@ -58,9 +56,7 @@ class Simulator(Face):
         super().__init__("simulator")
         self.config = config = parameters.read(self, SimulatorConfig)
         if config.rate != 1.0 and not config.publish_clock:
-            raise StartError(
-                f"rate is {config.rate:g}, but without publish_clock:=true no node would follow; set both"
-            )
+            raise StartError(f"rate is {config.rate:g}, but without publish_clock:=true no node would follow; set both")
         if len(config.position) != 3:
             raise StartError(f"position has {len(config.position)} values, expected x, y, z in m")
         if config.rate != 1.0:
@@ -90,13 +86,9 @@ class Simulator(Face):
         self._odom = qos.publisher(self, Odometry, "odom", qos.SENSOR_PUBLISHER)
         self._imu = qos.publisher(self, Imu, "imu", qos.SENSOR_PUBLISHER)
         self._diagnostics = qos.publisher(self, DiagnosticArray, "/diagnostics", qos.SENSOR_PUBLISHER)
-        self._clock_out = (
-            qos.publisher(self, Clock, "/clock", qos.SENSOR_PUBLISHER) if config.publish_clock else None
-        )
+        self._clock_out = qos.publisher(self, Clock, "/clock", qos.SENSOR_PUBLISHER) if config.publish_clock else None
         qos.subscription(self, JointState, "motor_commands", self._on_command, qos.COMMAND_READER)
-        qos.subscription(
-            self, Float64, "~/pause_odometry", lambda m: self._pause("odom", m), qos.STATUS_READER
-        )
+        qos.subscription(self, Float64, "~/pause_odometry", lambda m: self._pause("odom", m), qos.STATUS_READER)
         qos.subscription(self, Float64, "~/pause_imu", lambda m: self._pause("imu", m), qos.STATUS_READER)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.get_logger().info(

@@ -29,15 +29,11 @@ _LEVELS = {"active": DiagnosticStatus.OK, "disarmed": DiagnosticStatus.OK, "faul
 class NodeConfig:
     """Parameters of the node."""
 
-    policy: str = parameter(
-        "quadrotor-track", "Policy bundle whose envelope is enforced: a folder or a zoo name."
-    )
+    policy: str = parameter("quadrotor-track", "Policy bundle whose envelope is enforced: a folder or a zoo name.")
     robot: str = parameter("crazyflie", "Robot description: a name, or the path of a YAML file.")
     driver: str = parameter("none", "What drives the motors.", choices=("sim", "none"))
     auto_arm: bool = parameter(False, "Arm once as soon as possible; only with driver:=sim.")
-    ground_height: float = parameter(
-        0.0, "m, z of the vehicle standing on the ground.", low=-1000.0, high=9000.0
-    )
+    ground_height: float = parameter(0.0, "m, z of the vehicle standing on the ground.", low=-1000.0, high=9000.0)
     world_frame: str = parameter(messages.ODOM_FRAME, "Frame that poses must be given in.")
     body_frame: str = parameter(messages.BODY_FRAME, "Frame that twists must be given in.")
 
@@ -110,9 +106,7 @@ class SupervisorNode(Face):
         now = self.now()
         output = self.core.tick(now)
         self._motors.publish(
-            messages.joint_state_from_motor_speeds(
-                MotorSpeeds(output.motor_speeds), self.interface.actuators, now
-            )
+            messages.joint_state_from_motor_speeds(MotorSpeeds(output.motor_speeds), self.interface.actuators, now)
         )
         self._last_output = time.monotonic()
         status = (output.mode, output.cause, output.latched)
@@ -130,9 +124,7 @@ class SupervisorNode(Face):
             )  # of this flight, not of the start-up
         self._status = status
         self._status_out.publish(
-            messages.status_message(
-                messages.SupervisorStatus(mode=mode, cause=cause, latched=latched, stamp=now)
-            )
+            messages.status_message(messages.SupervisorStatus(mode=mode, cause=cause, latched=latched, stamp=now))
         )
         if mode != before:
             text = f"{mode}: {cause}" if cause else mode
@@ -147,9 +139,7 @@ class SupervisorNode(Face):
         begin = time.perf_counter()
         try:
             # The core judges the values itself, so that the cause of a fault can name them.
-            command, stamp = messages.motor_speeds_from_joint_state(
-                message, self.interface.actuators, finite=False
-            )
+            command, stamp = messages.motor_speeds_from_joint_state(message, self.interface.actuators, finite=False)
             refusal = self.core.observe_command(command.values, stamp, self.now(), source_of(info))
         except messages.MessageError as error:
             refusal = str(error)
@@ -160,9 +150,7 @@ class SupervisorNode(Face):
 
     def _on_odometry(self, message: Odometry) -> None:
         try:
-            state, stamp = messages.state_from_odometry(
-                message, self.config.world_frame, self.config.body_frame
-            )
+            state, stamp = messages.state_from_odometry(message, self.config.world_frame, self.config.body_frame)
             self._note("odom", self.core.observe_state(state, stamp, self.now()))
         except messages.MessageError as error:
             self._note("odom", str(error))
@@ -218,9 +206,7 @@ class SupervisorNode(Face):
         level = _LEVELS.get(mode, DiagnosticStatus.WARN)
         summary = f"{mode}: {cause}" if cause else mode
         name = f"{self.get_fully_qualified_name()}: supervisor"
-        self._diagnostics.publish(
-            messages.diagnostics_message(name, self.interface.name, level, summary, values, now)
-        )
+        self._diagnostics.publish(messages.diagnostics_message(name, self.interface.name, level, summary, values, now))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

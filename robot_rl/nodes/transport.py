@@ -24,8 +24,7 @@ def without_shared_memory(environment: MutableMapping[str, str] = os.environ) ->
         return
     environment["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"
     local = (
-        environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == "LOCALHOST"
-        or environment.get("ROS_LOCALHOST_ONLY") == "1"
+        environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == "LOCALHOST" or environment.get("ROS_LOCALHOST_ONLY") == "1"
     )
     if local and not environment.get("ROS_STATIC_PEERS"):
         # For this range rmw_fastrtps adds shared memory whatever is chosen: ask for the same in a profile.

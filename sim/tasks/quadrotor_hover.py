@@ -14,13 +14,15 @@ from sim.tasks.quadrotor import QuadrotorTask
 RANDOMIZATION = (
     # The body: one percentile couples the size of the vehicle to its motors' lag.
     RandomizationTerm(parameter="mass", low=0.025, high=0.045),
-    RandomizationTerm(
-        parameter="inertia_ratio", low=0.085, high=0.4, distribution="loguniform", group="size"
-    ),
+    RandomizationTerm(parameter="inertia_ratio", low=0.085, high=0.4, distribution="loguniform", group="size"),
     RandomizationTerm(parameter="inertia_pitch_ratio", low=0.95, high=1.1),
     RandomizationTerm(parameter="inertia_yaw_ratio", low=1.5, high=2.1),
-    RandomizationTerm(parameter="rise_time", low=0.03, high=0.15, distribution="loguniform", group="size", coupling=0.6),
-    RandomizationTerm(parameter="fall_time", low=0.03, high=0.25, distribution="loguniform", group="size", coupling=0.6),
+    RandomizationTerm(
+        parameter="rise_time", low=0.03, high=0.15, distribution="loguniform", group="size", coupling=0.6
+    ),
+    RandomizationTerm(
+        parameter="fall_time", low=0.03, high=0.25, distribution="loguniform", group="size", coupling=0.6
+    ),
     # The rotors.
     RandomizationTerm(parameter="thrust_to_weight", low=1.45, high=2.3),
     RandomizationTerm(parameter="thrust_linearity", low=0.0, high=0.2),
@@ -32,10 +34,20 @@ RANDOMIZATION = (
     RandomizationTerm(parameter="force", low=-0.05, high=0.05),
     RandomizationTerm(parameter="torque", low=-2e-4, high=2e-4),
     RandomizationTerm(
-        parameter="force_gust", low=0.0, high=0.004, distribution="gaussian", when="step", correlation_time=0.5
+        parameter="force_gust",
+        low=0.0,
+        high=0.004,
+        distribution="gaussian",
+        when="step",
+        correlation_time=0.5,
     ),
     RandomizationTerm(
-        parameter="torque_gust", low=0.0, high=1e-5, distribution="gaussian", when="step", correlation_time=0.2
+        parameter="torque_gust",
+        low=0.0,
+        high=1e-5,
+        distribution="gaussian",
+        when="step",
+        correlation_time=0.2,
     ),
     # The loop: 0 to 20 ms in all.
     RandomizationTerm(parameter="action_latency", low=0.0, high=0.01),
@@ -58,8 +70,8 @@ HOVER_ACTION = 0.5
 """Middle of the normalized actions at which the randomized vehicles hover (0.3 to 0.65)."""
 
 TERMS = (
-    TermConfig(name="position_error", parameters={"limit": 1.0}),
-    TermConfig(name="linear_velocity_error", parameters={"limit": 4.0, "scale": 0.5}),
+    TermConfig(name="position_error", parameters={"limit": 1.5}),
+    TermConfig(name="linear_velocity_error", parameters={"limit": 6.0, "scale": 0.5}),
     TermConfig(name="up_direction"),
     TermConfig(name="yaw_error", parameters={"limit": 0.5}),
     TermConfig(name="angular_velocity", parameters={"scale": 0.1}),

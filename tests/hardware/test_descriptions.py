@@ -98,9 +98,7 @@ def test_a_description_is_loaded_from_a_path_of_either_kind(write):
 
 
 def test_an_unknown_robot_lists_those_that_exist(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match="no robot description 'crazyfly'.*crazyflie.*path of a .yaml"
-    ):
+    with pytest.raises(FileNotFoundError, match="no robot description 'crazyfly'.*crazyflie.*path of a .yaml"):
         load_description("crazyfly")
     with pytest.raises(FileNotFoundError):
         load_description(tmp_path / "nothing.yaml")
@@ -146,9 +144,7 @@ def test_wrong_files_name_the_file_and_what_is_wrong(write, change, message):
         load_description(write(change))
 
 
-@pytest.mark.parametrize(
-    "text", ["", "- a\n- b", "just text", "a: [", "kind: !!python/object/apply:os.getcwd []"]
-)
+@pytest.mark.parametrize("text", ["", "- a\n- b", "just text", "a: [", "kind: !!python/object/apply:os.getcwd []"])
 def test_files_that_are_no_mapping_are_refused_and_nothing_in_them_runs(tmp_path, text):
     path = tmp_path / "junk.yaml"
     path.write_text(text)

@@ -16,15 +16,11 @@ PATH = {
     "phases": RNG.uniform(-math.pi, math.pi, (4, 3)),
 }
 POINTS = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.5, 1.0], [1.0, 0.5, 0.2]])
-DEPARTURES, DURATIONS = setpoints.plan_waypoints(
-    POINTS, max_speed=1.0, max_acceleration=2.0, dwell=0.4, start=0.5
-)
+DEPARTURES, DURATIONS = setpoints.plan_waypoints(POINTS, max_speed=1.0, max_acceleration=2.0, dwell=0.4, start=0.5)
 
 CURVES = {
     "figure_eight": lambda t, a: setpoints.figure_eight(t, center=a(CENTER), size=0.8, period=4.0, yaw=0.3),
-    "smooth_path": lambda t, a: setpoints.smooth_path(
-        t, center=a(CENTER), **{k: a(v) for k, v in PATH.items()}
-    ),
+    "smooth_path": lambda t, a: setpoints.smooth_path(t, center=a(CENTER), **{k: a(v) for k, v in PATH.items()}),
     "segment": lambda t, a: setpoints.segment(
         t, start=a(CENTER), goal=a(CENTER + 1.0), duration=3.0, start_yaw=3.0, goal_yaw=-3.0
     ),
@@ -39,9 +35,7 @@ CURVES = {
 
 
 def parts(setpoint):
-    return [
-        np.asarray(x) for x in (setpoint.position, setpoint.velocity, setpoint.acceleration, setpoint.yaw)
-    ]
+    return [np.asarray(x) for x in (setpoint.position, setpoint.velocity, setpoint.acceleration, setpoint.yaw)]
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -122,9 +116,7 @@ def test_waypoints_stop_at_every_point_for_the_dwell():
     arrivals = DEPARTURES + DURATIONS
     np.testing.assert_allclose(arrivals[:-1] + 0.4, DEPARTURES[1:])
     for time, point in zip(arrivals + 0.2, POINTS[1:], strict=True):
-        here = setpoints.waypoints(
-            np.asarray(time), points=POINTS, departures=DEPARTURES, durations=DURATIONS
-        )
+        here = setpoints.waypoints(np.asarray(time), points=POINTS, departures=DEPARTURES, durations=DURATIONS)
         np.testing.assert_allclose(here.position, point, atol=1e-12)
         np.testing.assert_allclose(here.velocity, 0.0, atol=1e-12)
 
@@ -132,9 +124,7 @@ def test_waypoints_stop_at_every_point_for_the_dwell():
 def test_equal_waypoints_give_no_division_by_zero():
     points = np.zeros((3, 3))
     departures, durations = setpoints.plan_waypoints(points, max_speed=1.0, max_acceleration=1.0)
-    here = setpoints.waypoints(
-        np.linspace(0, 1, 11), points=points, departures=departures, durations=durations
-    )
+    here = setpoints.waypoints(np.linspace(0, 1, 11), points=points, departures=departures, durations=durations)
     assert np.all(durations > 0.0)
     assert np.all(here.position == 0.0)
 

@@ -59,9 +59,7 @@ def test_writing_a_broken_bundle_says_so_and_leaves_the_old_one(bundle, maker, c
 
 def test_a_failure_in_the_middle_of_replacing_leaves_the_old_one(bundle, maker, monkeypatch):
     rename = Path.rename
-    monkeypatch.setattr(
-        Path, "rename", lambda self, to: fail() if is_fresh(self, to, bundle) else rename(self, to)
-    )
+    monkeypatch.setattr(Path, "rename", lambda self, to: fail() if is_fresh(self, to, bundle) else rename(self, to))
     with pytest.raises(OSError, match="disk full"):
         maker.write(bundle)
     assert check_bundle(bundle) == []

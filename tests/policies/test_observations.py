@@ -20,9 +20,7 @@ EXAMPLES = {"limit": 50.0, "clip": 50.0, "scale": 0.7, "length": 3, "size": 4, "
 def config(name, **changes):
     """A configuration of a term with an example value for each of its parameters."""
     signature = inspect.signature(TERMS[name].function)
-    needed = [
-        p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY and p.name != "period"
-    ]
+    needed = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY and p.name != "period"]
     unknown = set(needed) - set(EXAMPLES)
     assert not unknown, f"give {sorted(unknown)} of term {name!r} an example value in this test"
     return TermConfig(name=name, parameters={**{key: EXAMPLES[key] for key in needed}, **changes})
@@ -185,13 +183,9 @@ def test_a_term_reads_all_of_its_declared_signals_and_no_other(term):
     for field in ("position", "orientation", "linear_velocity", "angular_velocity"):
         if field in signals:
             other = sample(99)[0]
-            changed = [
-                (dataclasses.replace(s, **{field: getattr(other, field)}), t, a) for s, t, a in SAMPLES
-            ]
+            changed = [(dataclasses.replace(s, **{field: getattr(other, field)}), t, a) for s, t, a in SAMPLES]
             seen, memory = fly([term], changed)
-            same = np.array_equal(seen, plain) and all(
-                np.array_equal(memory[n], plain_memory[n]) for n in memory
-            )
+            same = np.array_equal(seen, plain) and all(np.array_equal(memory[n], plain_memory[n]) for n in memory)
             assert not same, f"{term.name} declares {field} but does not read it"
         else:
             hidden = [
@@ -214,9 +208,7 @@ def test_memory_stays_within_its_clip_whatever_happens(term):
 
 @each_term
 def test_gradients_are_exact(term):
-    state, setpoint, action = (
-        mapped(torch.as_tensor, x) if not isinstance(x, np.ndarray) else x for x in SAMPLES[0]
-    )
+    state, setpoint, action = (mapped(torch.as_tensor, x) if not isinstance(x, np.ndarray) else x for x in SAMPLES[0])
     memory = fly([term], SAMPLES, torch.as_tensor)[1]
     names = sorted(memory)
     moving = [state.position, state.orientation, state.linear_velocity, state.angular_velocity]
@@ -226,9 +218,7 @@ def test_gradients_are_exact(term):
 
     def observe(*x):
         memory = dict(zip(names, x[8:-1], strict=True))
-        seen, memory = observations.observe(
-            [term], QuadrotorState(*x[:4]), QuadrotorSetpoint(*x[4:8]), memory, PERIOD
-        )
+        seen, memory = observations.observe([term], QuadrotorState(*x[:4]), QuadrotorSetpoint(*x[4:8]), memory, PERIOD)
         memory = observations.record_action(memory, x[-1])
         return (seen, *(memory[name] for name in names))
 
@@ -267,9 +257,7 @@ def test_up_direction_is_the_vertical_in_the_body_frame_at_any_attitude():
 
 @each_term
 def test_features_stay_finite_and_small_upside_down(term):
-    flips = rotation.from_rotation_vector(
-        np.array([[np.pi, 0.0, 0.0], [0.0, np.pi, 0.0], [np.pi - 1e-9, 0.0, 0.0]])
-    )
+    flips = rotation.from_rotation_vector(np.array([[np.pi, 0.0, 0.0], [0.0, np.pi, 0.0], [np.pi - 1e-9, 0.0, 0.0]]))
     state, setpoint, action = sample(3, (3,))
     seen, _ = fly([term], [(dataclasses.replace(state, orientation=flips), setpoint, action)])
     assert np.isfinite(seen[0]).all()

@@ -76,10 +76,7 @@ def test_a_batch_gives_each_vehicle_what_it_gets_alone(policy, batch):
 def test_single_and_double_precision_give_the_same_action(policy):
     samples = flight((4,), dtype=np.float64)
     single = [
-        tuple(
-            type(x)(**{k: None if v is None else v.astype(np.float32) for k, v in vars(x).items()})
-            for x in pair
-        )
+        tuple(type(x)(**{k: None if v is None else v.astype(np.float32) for k, v in vars(x).items()}) for x in pair)
         for pair in samples
     ]
     np.testing.assert_allclose(run(policy, samples)[1], run(policy, single)[1], atol=2e-6)

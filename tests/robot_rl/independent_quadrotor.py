@@ -167,9 +167,7 @@ def _step(
     speeds = speeds + (command - speeds) * (DT / lag)
     full = vehicles.thrust_to_weight * vehicles.mass * GRAVITY / 4.0
     thrust = full[:, None] * (speeds / MAX_SPEED) ** 2
-    torque = np.stack(
-        [thrust @ Y, -thrust @ X, vehicles.yaw_ratio * (thrust @ YAW)], axis=1
-    ) + vehicles.torque
+    torque = np.stack([thrust @ Y, -thrust @ X, vehicles.yaw_ratio * (thrust @ YAW)], axis=1) + vehicles.torque
     acceleration = rotation[:, :, 2] * (thrust.sum(1) / vehicles.mass)[:, None]
     acceleration = acceleration + vehicles.force / vehicles.mass[:, None] - [0.0, 0.0, GRAVITY]
     position = position + velocity * DT + 0.5 * DT**2 * acceleration

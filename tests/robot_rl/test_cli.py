@@ -66,9 +66,7 @@ def test_user_errors_are_one_sentence_and_status_2(arguments, words, capfd):
     assert "Traceback" not in err and out == ""
 
 
-@pytest.mark.parametrize(
-    "arguments", [["list", "--jsn"], ["report"], ["report", "x", "--animation.width", "wide"]]
-)
+@pytest.mark.parametrize("arguments", [["list", "--jsn"], ["report"], ["report", "x", "--animation.width", "wide"]])
 def test_arguments_that_do_not_parse_end_with_status_2(arguments, capfd):
     with pytest.raises(SystemExit) as end:
         cli.main(arguments)

@@ -52,9 +52,7 @@ def test_demo_flies_whole_periods_at_full_speed():
         once, again = eight.sample(time), eight.sample(time + config.figure_period)
         np.testing.assert_allclose(once.position, again.position, atol=1e-9)
         np.testing.assert_allclose(once.velocity, again.velocity, atol=1e-9)
-    top_speed = (
-        2.0 * math.pi * math.sqrt(2.0) / config.figure_period
-    )  # at the crossing, both axes at their peak
+    top_speed = 2.0 * math.pi * math.sqrt(2.0) / config.figure_period  # at the crossing, both axes at their peak
     speeds = [np.linalg.norm(eight.sample(time).velocity) for time in np.linspace(2.0, 13.0, 500)]
     assert max(speeds) == pytest.approx(top_speed, rel=1e-3)
 

@@ -23,9 +23,7 @@ POINT = PpoConfig(
     critic_hidden=(32,),
     learning_rate=3e-3,
 )
-SMALL = PpoConfig(
-    updates=3, num_envs=8, horizon=60, epochs=2, minibatches=2, hidden=(16,), critic_hidden=(16,)
-)
+SMALL = PpoConfig(updates=3, num_envs=8, horizon=60, epochs=2, minibatches=2, hidden=(16,), critic_hidden=(16,))
 
 
 def rollout_of(rewards, ended, failed, valid):
@@ -78,9 +76,7 @@ def test_nothing_of_the_next_episode_leaks_into_the_last():
 
 
 def test_the_running_normalization_is_that_of_all_samples():
-    samples = (
-        torch.randn(300, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 5.0, 0.1]) + 2.0
-    )
+    samples = torch.randn(300, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 5.0, 0.1]) + 2.0
     normalizer = Normalizer(3)
     for part in samples.split([1, 99, 200]):
         normalizer.update(part)

@@ -83,9 +83,7 @@ def read(path):
 
 def test_a_report_holds_everything_itself(flight_folder, training_folder):
     evaluation = flight_folder / "evaluation.json"
-    evaluation.write_text(
-        json.dumps({"task": "quadrotor-track", "crash_rate": 0.002, "tracking_rmse_m": 0.0871})
-    )
+    evaluation.write_text(json.dumps({"task": "quadrotor-track", "crash_rate": 0.002, "tracking_rmse_m": 0.0871}))
     path = write_report(
         ReportConfig(flight=flight_folder, training=training_folder, evaluation=evaluation, animation=SMALL)
     )
@@ -132,9 +130,7 @@ def test_what_was_asked_for_and_is_missing_is_named(flight_folder, field, tmp_pa
 
 
 def test_the_animation_moves_and_stays_small(flight_folder, tmp_path):
-    path = render_animation(
-        load_flight(flight_folder), tmp_path / "flight.gif", AnimationConfig(max_frames=60)
-    )
+    path = render_animation(load_flight(flight_folder), tmp_path / "flight.gif", AnimationConfig(max_frames=60))
     assert path.stat().st_size < 3_000_000
     with Image.open(path) as image:
         assert image.size == (640, 400)

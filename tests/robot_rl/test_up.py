@@ -252,8 +252,7 @@ def test_an_executable_runs_by_itself():
     )
     assert done.returncode == 1
     assert (
-        done.stderr.strip()
-        == "[FATAL] cannot start: node setpoint has no parameter 'heigth'; did you mean 'height'?"
+        done.stderr.strip() == "[FATAL] cannot start: node setpoint has no parameter 'heigth'; did you mean 'height'?"
     )
 
 
@@ -277,9 +276,7 @@ def test_nothing_arms_by_itself(up):
     time.sleep(2.0)
     running.process.send_signal(signal.SIGTERM)
     assert running.ends() == 0
-    assert "armed" not in running.text.replace("disarmed", "").replace("not armed", "").replace(
-        "is armed", ""
-    )
+    assert "armed" not in running.text.replace("disarmed", "").replace("not armed", "").replace("is armed", "")
 
 
 def test_flight_on_simulated_time(up):

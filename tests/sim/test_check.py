@@ -112,9 +112,7 @@ def test_an_action_that_acts_on_the_next_episode_is_reported(point_env):
         return ({"obs": self.x[:, None].clone()}, *result[1:])
 
     problems = sim.check_vec_env(broken(point_env, step=step))
-    assert any(
-        "the action of the step that begins an episode is not ignored" in problem for problem in problems
-    )
+    assert any("the action of the step that begins an episode is not ignored" in problem for problem in problems)
 
 
 def test_a_lazy_first_reset_is_reported(point_env):

@@ -139,9 +139,7 @@ def test_accelerometer_of_a_tilted_flight_points_along_the_thrust():
 
 
 def test_noise_has_the_deviation_that_was_asked_for_and_comes_from_the_seed():
-    noise = SensorNoise(
-        position=0.01, orientation=0.02, linear_velocity=0.03, angular_velocity=0.04, acceleration=0.5
-    )
+    noise = SensorNoise(position=0.01, orientation=0.02, linear_velocity=0.03, angular_velocity=0.04, acceleration=0.5)
     config = SimulatedQuadrotorConfig(noise=noise)
     one, two, other = (SimulatedQuadrotor(DESCRIPTION, config, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.read().position, two.read().position)

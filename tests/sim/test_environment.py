@@ -251,12 +251,8 @@ def test_the_reward_is_one_at_rest_on_the_setpoint_and_falls_with_every_cost():
     push = torch.tensor([[0.1, 0.0, 0.0]])
     worse = {
         "position": dataclasses.replace(simulation, state=dataclasses.replace(state, position=push)),
-        "linear_velocity": dataclasses.replace(
-            simulation, state=dataclasses.replace(state, linear_velocity=push)
-        ),
-        "angular_velocity": dataclasses.replace(
-            simulation, state=dataclasses.replace(state, angular_velocity=push)
-        ),
+        "linear_velocity": dataclasses.replace(simulation, state=dataclasses.replace(state, linear_velocity=push)),
+        "angular_velocity": dataclasses.replace(simulation, state=dataclasses.replace(state, angular_velocity=push)),
         "yaw": dataclasses.replace(
             simulation, state=dataclasses.replace(state, orientation=torch.tensor([[0.98, 0.0, 0.0, 0.199]]))
         ),

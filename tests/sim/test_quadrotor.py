@@ -96,9 +96,7 @@ def test_a_free_asymmetric_body_keeps_energy_and_angular_momentum():
 
 
 @both_steps
-@pytest.mark.parametrize(
-    "curve", [(0.0, 0.0, 2.3e-8), (0.0, 2e-5, 1.6e-8), (1e-3, 1e-5, 2e-8), (0.0, 5e-5, 0.0)]
-)
+@pytest.mark.parametrize("curve", [(0.0, 0.0, 2.3e-8), (0.0, 2e-5, 1.6e-8), (1e-3, 1e-5, 2e-8), (0.0, 5e-5, 0.0)])
 def test_hover_thrust_is_an_equilibrium(advance, curve):
     params = parameters(thrust_coefficients=np.tile(curve, (4, 1)))
     hover = hover_speed(params)
@@ -191,20 +189,12 @@ def test_each_rotor_turns_the_body_as_its_place_and_spin_say(advance, rotor):
     end = advance(state(motor_speeds=spin), spin, params, dt)
     np.testing.assert_allclose(end.angular_velocity[0], dt * torque / P["inertia"], rtol=1e-3)
     np.testing.assert_allclose(end.linear_velocity[0], dt * force / P["mass"], atol=1e-9)
-    np.testing.assert_allclose(
-        quadrotor.wrench_matrix(params)[0, :, rotor] * thrust, [thrust, *torque], rtol=1e-14
-    )
+    np.testing.assert_allclose(quadrotor.wrench_matrix(params)[0, :, rotor] * thrust, [thrust, *torque], rtol=1e-14)
 
 
-@pytest.mark.parametrize(
-    ("begin", "target", "constant"), [(200.0, 1800.0, "rise_time"), (1800.0, 200.0, "fall_time")]
-)
-@pytest.mark.parametrize(
-    ("advance", "tolerance"), [(step, 1e-6), (fast_step, 1e-12)], ids=["step", "fast_step"]
-)
-def test_rotors_follow_an_exponential_with_their_own_time_up_and_down(
-    advance, tolerance, begin, target, constant
-):
+@pytest.mark.parametrize(("begin", "target", "constant"), [(200.0, 1800.0, "rise_time"), (1800.0, 200.0, "fall_time")])
+@pytest.mark.parametrize(("advance", "tolerance"), [(step, 1e-6), (fast_step, 1e-12)], ids=["step", "fast_step"])
+def test_rotors_follow_an_exponential_with_their_own_time_up_and_down(advance, tolerance, begin, target, constant):
     end = run(advance, state(motor_speeds=[begin] * 4), speeds(target), parameters(), 0.005, 20)
     expected = target + (begin - target) * math.exp(-0.1 / P[constant])
     np.testing.assert_allclose(end.motor_speeds[0], expected, rtol=tolerance)
@@ -216,9 +206,7 @@ def test_set_points_are_clipped_and_the_supply_limits_them(advance):
     wild = speeds(1e6, -500.0, float("inf"), P["max_speed"])
     tame = speeds(P["max_speed"], 0.0, P["max_speed"], P["max_speed"])
     start = state(motor_speeds=[1000.0, 5.0, 0.0, 2000.0])
-    np.testing.assert_array_equal(
-        flat(advance(start, wild, params, 0.01)), flat(advance(start, tame, params, 0.01))
-    )
+    np.testing.assert_array_equal(flat(advance(start, wild, params, 0.01)), flat(advance(start, tame, params, 0.01)))
     end = run(advance, start, wild, params, 0.01, 400)
     np.testing.assert_allclose(end.motor_speeds[0], 0.9 * tame[0], atol=1e-3)
     assert (end.motor_speeds >= 0).all()
@@ -265,9 +253,7 @@ def test_turning_the_world_turns_the_flight(advance, about):
     def turned(vector):
         return rotation.rotate(turn, vector)
 
-    there = dataclasses.replace(
-        params, wind=turned(params.wind), external_force=turned(params.external_force)
-    )
+    there = dataclasses.replace(params, wind=turned(params.wind), external_force=turned(params.external_force))
     moved = dataclasses.replace(
         start,
         position=turned(start.position),
@@ -307,9 +293,7 @@ def test_in_single_precision_a_batch_equals_its_single_runs_and_a_seed_its_run(a
     for i in (0, 7, 16, 36):  # inside and outside of full vector registers
         row = slice(i, i + 1)
         one = QuadrotorState(*(getattr(start, f.name)[row] for f in dataclasses.fields(start)))
-        own = QuadrotorParameters(
-            **{f.name: getattr(params, f.name)[row] for f in dataclasses.fields(params)}
-        )
+        own = QuadrotorParameters(**{f.name: getattr(params, f.name)[row] for f in dataclasses.fields(params)})
         assert torch.equal(flat(run(advance, one, setpoints[row], own, 0.01, 50)), batch[row])
 
 
@@ -325,9 +309,7 @@ def test_single_precision_follows_double_and_no_batch_axis_or_two_work(advance):
     def shaped(item, *batch):
         """The first vehicles of the fleet in a batch of that shape; `()` is one without a batch axis."""
         values = {f.name: getattr(item, f.name) for f in dataclasses.fields(item)}
-        return type(item)(
-            **{name: v[: math.prod(batch)].reshape((*batch, *v.shape[1:])) for name, v in values.items()}
-        )
+        return type(item)(**{name: v[: math.prod(batch)].reshape((*batch, *v.shape[1:])) for name, v in values.items()})
 
     table = run(advance, shaped(start, 2, 3), setpoints.reshape(2, 3, 4), shaped(params, 2, 3), 0.01, 50)
     np.testing.assert_allclose(flat(table).reshape(6, -1), double, rtol=1e-12, atol=1e-12)
@@ -343,7 +325,5 @@ def test_inputs_are_not_written_and_missing_rotor_speeds_are_named(advance):
     advance(start, setpoints, params, 0.01)
     assert torch.equal(flat(start), before[0])
     assert torch.equal(setpoints, before[1])
-    with pytest.raises(
-        ValueError, match=r"motor_speeds is None; the simulator needs rotor speeds \(\.\.\., 4\)"
-    ):
+    with pytest.raises(ValueError, match=r"motor_speeds is None; the simulator needs rotor speeds \(\.\.\., 4\)"):
         advance(dataclasses.replace(start, motor_speeds=None), setpoints, params, 0.01)

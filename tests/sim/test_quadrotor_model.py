@@ -85,17 +85,13 @@ def test_any_thrust_curve_survives_the_way_through_the_variables(curve):
 def test_draws_are_physical_and_follow_their_variables(fleet):
     variables, parameters, _ = fleet
     weight = parameters.mass * parameters.gravity
-    full = (
-        rotor_thrusts(parameters.max_speed[:, None].expand(-1, 4), parameters) / variables["rotor_strength"]
-    )
+    full = rotor_thrusts(parameters.max_speed[:, None].expand(-1, 4), parameters) / variables["rotor_strength"]
     np.testing.assert_allclose(full.sum(-1) / weight, variables["thrust_to_weight"][:, 0], rtol=1e-5)
     # Thrust grows with speed at every speed.
     slopes = parameters.thrust_coefficients[..., 1] + 2.0 * parameters.thrust_coefficients[..., 2]
     assert bool((slopes > 0).all())
     jx, jy, jz = parameters.inertia.unbind(-1)
-    np.testing.assert_allclose(
-        jx / (parameters.mass * ARM_SQUARED), variables["inertia_ratio"][:, 0], rtol=1e-5
-    )
+    np.testing.assert_allclose(jx / (parameters.mass * ARM_SQUARED), variables["inertia_ratio"][:, 0], rtol=1e-5)
     np.testing.assert_allclose(jy / jx, variables["inertia_pitch_ratio"][:, 0], rtol=1e-5)
     np.testing.assert_allclose(jz / jx, variables["inertia_yaw_ratio"][:, 0], rtol=1e-5)
     # A principal moment is at most the sum of the others. The contract asks for Jz up to 2.1 Jx, because
@@ -108,20 +104,14 @@ def test_draws_are_physical_and_follow_their_variables(fleet):
 
 
 def test_the_fall_time_is_never_below_the_rise_time():
-    parameters = model.physical_parameters(
-        values(2, rise_time=[0.1, 0.1], fall_time=[0.03, 0.2]), DESCRIPTION
-    )
+    parameters = model.physical_parameters(values(2, rise_time=[0.1, 0.1], fall_time=[0.03, 0.2]), DESCRIPTION)
     np.testing.assert_allclose(parameters.fall_time, [0.1, 0.2])
 
 
 def test_forces_and_torques_are_in_weights():
-    changed = values(
-        1, mass=0.04, force=[0.1, 0.0, -0.2], force_gust=[0.0, 0.1, 0.1], torque_gust=[1e-3, 0, 0]
-    )
+    changed = values(1, mass=0.04, force=[0.1, 0.0, -0.2], force_gust=[0.0, 0.1, 0.1], torque_gust=[1e-3, 0, 0])
     parameters = model.physical_parameters(changed, DESCRIPTION)
-    np.testing.assert_allclose(
-        parameters.external_force[0], 0.04 * 9.81 * np.array([0.1, 0.1, -0.1]), rtol=1e-5
-    )
+    np.testing.assert_allclose(parameters.external_force[0], 0.04 * 9.81 * np.array([0.1, 0.1, -0.1]), rtol=1e-5)
     np.testing.assert_allclose(parameters.external_torque[0], 0.04 * 9.81 * np.array([1e-3, 0, 0]), rtol=1e-5)
 
 

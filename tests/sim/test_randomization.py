@@ -115,14 +115,10 @@ def test_nothing_compounds_over_a_thousand_resets(operation, when):
     np.testing.assert_allclose(last.std(0), first.std(0), rtol=0.45)
 
 
-@pytest.mark.parametrize(
-    ("coupling", "correlation"), [(1.0, 1.0), (0.7, 0.7**2 / (0.7**2 + 0.3**2)), (0.0, 0.0)]
-)
+@pytest.mark.parametrize(("coupling", "correlation"), [(1.0, 1.0), (0.7, 0.7**2 / (0.7**2 + 0.3**2)), (0.0, 0.0)])
 def test_a_group_couples_percentiles_and_stays_in_range(coupling, correlation):
     options = {"group": "size", "coupling": coupling}
-    made = randomizer(
-        term("mass", **options), term("inertia", 1.0, 100.0, distribution="loguniform", **options)
-    )
+    made = randomizer(term("mass", **options), term("inertia", 1.0, 100.0, distribution="loguniform", **options))
     mass = (made.values["mass"][:, 0] - 0.5) / 1.5
     inertia = made.values["inertia"][:, 0].log() / math.log(100.0)
     assert float(torch.corrcoef(torch.stack([mass, inertia]))[0, 1]) == pytest.approx(correlation, abs=0.03)

@@ -30,9 +30,7 @@ def vehicles(mass, thrust_to_weight, inertia_ratio=None, rise=0.055, fall=0.249,
         return torch.as_tensor(value, dtype=torch.float64).expand(count).clone()
 
     mass = full(mass)
-    base["thrust_coefficients"][:, :, 2] = (
-        full(thrust_to_weight) * mass * 9.81 / 4 / base["max_speed"] ** 2
-    )[:, None]
+    base["thrust_coefficients"][:, :, 2] = (full(thrust_to_weight) * mass * 9.81 / 4 / base["max_speed"] ** 2)[:, None]
     if inertia_ratio is not None:
         jx = full(inertia_ratio) * mass * ARM_SQUARED
         base["inertia"] = torch.stack([jx, jx, 1.8 * jx], dim=-1)
@@ -151,9 +149,7 @@ def test_numpy_equals_torch():
     target = origin(state)
     tensors = QuadrotorSetpoint(*(torch.as_tensor(x) for x in vars(target).values()))
     ours, integral = controller.hold_position(BELIEVED, arrays, target, np.zeros((16, 3)), 0.01)
-    theirs, other = controller.hold_position(
-        BELIEVED, state, tensors, torch.zeros(16, 3, dtype=torch.float64), 0.01
-    )
+    theirs, other = controller.hold_position(BELIEVED, state, tensors, torch.zeros(16, 3, dtype=torch.float64), 0.01)
     np.testing.assert_allclose(ours, theirs, rtol=1e-9)
     np.testing.assert_allclose(integral, other)
     single = controller.level(BELIEVED, arrays.orientation[3], arrays.angular_velocity[3], np.asarray(WEIGHT))
@@ -254,10 +250,7 @@ def test_hold_position_follows_a_descent_and_bounds_its_lean(sideways, lag):
         return speeds
 
     seen = list(fly(truth, start, control, 4.0))
-    assert (
-        max(rotation.tilt_of(s.orientation)[0] for s in seen)
-        < controller.QuadrotorControllerConfig().max_tilt + 0.1
-    )
+    assert max(rotation.tilt_of(s.orientation)[0] for s in seen) < controller.QuadrotorControllerConfig().max_tilt + 0.1
     assert seen[-1].position[0, 2] == pytest.approx(-2.0, abs=lag)
 
 

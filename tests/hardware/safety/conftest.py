@@ -97,10 +97,7 @@ class Flight:
 
     def when(self, mode, since):
         """s from `since` until the first output in `mode`."""
-        return (
-            next(t for t, o in zip(self.times, self.outputs, strict=True) if t >= since and o.mode == mode)
-            - since
-        )
+        return next(t for t, o in zip(self.times, self.outputs, strict=True) if t >= since and o.mode == mode) - since
 
 
 @pytest.fixture

@@ -204,9 +204,7 @@ def test_gap_of_2100_ms_cuts_the_motors(make_flight, imu):
 @pytest.mark.parametrize("overrides", [{}, {"mass": 0.04}, {"mass": 0.025}])
 def test_level_uses_the_thrust_that_was_learned_to_hover(make_flight, overrides):
     flight = make_flight(**overrides).take_off()
-    assert flight.supervisor.fallback.hover_thrust == pytest.approx(
-        overrides.get("mass", 0.0319) * 9.81, rel=0.05
-    )
+    assert flight.supervisor.fallback.hover_thrust == pytest.approx(overrides.get("mass", 0.0319) * 9.81, rel=0.05)
     flight.odometry = False
     before = flight.heights[-1]
     flight.run(0.45)

@@ -122,9 +122,7 @@ class Probe:
         self.target = None
         self.stop = threading.Event()
         self._listen()
-        self.setpoint = qos.publisher(
-            self.node, MultiDOFJointTrajectory, "setpoint", qos.command_publisher(0.02)
-        )
+        self.setpoint = qos.publisher(self.node, MultiDOFJointTrajectory, "setpoint", qos.command_publisher(0.02))
         self.node.create_timer(0.02, self._publish_setpoint)
         self.thread = threading.Thread(target=self._spin, daemon=True)
         self.thread.start()
@@ -241,9 +239,7 @@ class Probe:
             JointState, "policy/motor_commands", qos.command_publisher(0.01)
         )
         publisher.publish(
-            messages.joint_state_from_motor_speeds(
-                MotorSpeeds(np.asarray(values)), self.robot.actuators, time.time()
-            )
+            messages.joint_state_from_motor_speeds(MotorSpeeds(np.asarray(values)), self.robot.actuators, time.time())
         )
         return publisher
 

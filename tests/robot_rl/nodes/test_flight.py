@@ -101,9 +101,7 @@ def test_record_survives_a_kill(tmp_path, environment, processes, probe):
     assert len(flight.time) > 20
     steps = np.diff(flight.time) / 0.01
     np.testing.assert_allclose(steps, np.round(steps), atol=1e-4)
-    np.testing.assert_allclose(
-        flight.position[:, 0], 100.0 * (flight.time + flight.position[0, 0] / 100.0), atol=1e-3
-    )
+    np.testing.assert_allclose(flight.position[:, 0], 100.0 * (flight.time + flight.position[0, 0] / 100.0), atol=1e-3)
     assert np.all(np.isnan(flight.setpoint_position)) and np.all(np.isnan(flight.motor_commands))
     with np.load(tmp_path / "flight.npz", allow_pickle=False) as data:
         assert list(data["mode_names"]) == ["unknown"]

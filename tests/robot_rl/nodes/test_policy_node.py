@@ -46,9 +46,7 @@ def random_network(size):
     with torch.no_grad():
         for parameter in (*first.parameters(), *second.parameters()):
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
-    network = torch.nn.Sequential(
-        first, torch.nn.Tanh(), second, torch.nn.Tanh(), torch.nn.Unflatten(1, (1, 4))
-    )
+    network = torch.nn.Sequential(first, torch.nn.Tanh(), second, torch.nn.Tanh(), torch.nn.Unflatten(1, (1, 4)))
     constants = {
         "w1": first.weight.detach().numpy(),
         "b1": first.bias.detach().numpy(),

@@ -1,0 +1,167 @@
+"""A training run's folder: its settings, its learner, its checkpoints.
+
+Everything in it is JSON or safetensors; loading a run executes nothing that the folder contains.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tyro.conf import Positional
+
+from robot_rl.apg import Apg, ApgConfig, CostWeights
+from robot_rl.errors import UserError, unknown_name
+from sim.randomization import load_terms
+from sim.tasks import TASKS
+from sim.tasks.quadrotor import QuadrotorTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train a policy; ends with an evaluation and a bundle."""
+
+    task: Positional[str]
+    """Task, e.g. quadrotor-hover; `robot-rl list` shows them."""
+    algorithm: Literal["apg", "ppo"] = "apg"
+    """Analytic policy gradients (differentiable tasks, seconds) or PPO (any task, minutes)."""
+    seed: int = 0
+    """Decides everything that is random."""
+    out: Path | None = None
+    """Folder of the run; runs/TASK-ALGORITHM-SEED if not given."""
+    randomization: str = "default"
+    """`default`, `none`, or a YAML file of randomization terms."""
+    evaluation_episodes: int = 1000
+    """Flights of the final evaluation; 0 leaves it out."""
+    checkpoint_seconds: float = 30.0
+    """s of wall time between checkpoints."""
+    apg: ApgConfig = ApgConfig()
+    """Settings of `apg`."""
+
+
+class Learner(Protocol):
+    """What an algorithm offers: `robot_rl.apg.Apg` is one."""
+
+    task: QuadrotorTask
+    updates: int
+
+    def update(self) -> dict[str, float]:
+        """One update; returns metrics, `loss` among them."""
+
+    def policy(self) -> nn.Module:
+        """The network: observation (N, D) to normalized action (N, A)."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything needed to go on."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from there."""
+
+
+def restore(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """The learner of a run's newest checkpoint, and what its bundle says of the training.
+
+    Raises:
+        UserError: The folder holds no checkpoint.
+    """
+    stored = json.loads((folder / "config.json").read_text())
+    config = TrainConfig(**{**stored, "out": folder, "apg": _apg_config(stored["apg"])})
+    learner, _ = make_learner(config, find_task(config))
+    path = folder / "checkpoint.safetensors"
+    if not path.is_file():
+        raise UserError(f"{folder} has no checkpoint.safetensors yet")
+    learner.load_state_dict(load_file(path))
+    return learner, training_record(config)
+
+
+def _apg_config(stored: Mapping[str, Any]) -> ApgConfig:
+    return ApgConfig(**{**stored, "cost": CostWeights(**stored["cost"]), "hidden": tuple(stored["hidden"])})
+
+
+def find_task(config: TrainConfig) -> QuadrotorTask:
+    """The task that a config names, with the randomization that it names."""
+    if config.task not in TASKS:
+        raise unknown_name("task", config.task, TASKS)
+    task = TASKS[config.task]
+    if config.randomization == "default":
+        return task
+    if config.randomization == "none":
+        return dataclasses.replace(task, randomization=())
+    if not Path(config.randomization).is_file():
+        raise UserError(f"randomization {config.randomization!r} is neither 'default' nor 'none' nor a file")
+    return dataclasses.replace(task, randomization=load_terms(config.randomization))
+
+
+def make_learner(config: TrainConfig, task: QuadrotorTask) -> tuple[Learner, int]:
+    """A fresh learner, and the number of updates that it shall do."""
+    return Apg(task, config.apg, config.seed), config.apg.updates
+
+
+def resume(learner: Learner, config: TrainConfig, out: Path) -> bool:
+    """Load the checkpoint of an earlier call with the same settings; refuse one with others."""
+    stored = json.dumps(_config_data(config), indent=2) + "\n"
+    path = out / "config.json"
+    checkpoint = out / "checkpoint.safetensors"
+    if checkpoint.is_file() and path.is_file():
+        if path.read_text() != stored:
+            raise UserError(
+                f"{out} holds a run with other settings (compare {path}); give another --out or delete that folder"
+            )
+        learner.load_state_dict(load_file(checkpoint))
+        return True
+    path.write_text(stored)
+    return False
+
+
+def _config_data(config: TrainConfig) -> dict[str, Any]:
+    return {**json.loads(json.dumps(dataclasses.asdict(config), default=str)), "out": None}
+
+
+def training_record(config: TrainConfig) -> dict[str, Any]:
+    """What a bundle's manifest says of its training."""
+    data = _config_data(config)
+    return {
+        "algorithm": config.algorithm,
+        "seed": config.seed,
+        "config": data[config.algorithm],
+        "randomization": config.randomization,
+        "terms": [dataclasses.asdict(term) for term in find_task(config).randomization],
+        **provenance(),
+    }
+
+
+def save_checkpoint(learner: Learner, out: Path) -> None:
+    """Write a checkpoint whole or not at all: a kill at any moment leaves the last one."""
+    fresh = out / "checkpoint.safetensors.new"
+    save_file(learner.state_dict(), fresh)
+    os.replace(fresh, out / "checkpoint.safetensors")
+
+
+def provenance() -> dict[str, Any]:
+    """Source commit and versions that a training run stands on."""
+    packages = {}
+    for package in ("torch", "numpy", "onnx", "onnxruntime"):
+        try:
+            packages[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            packages[package] = "not installed"
+    root = Path(__file__).resolve().parent.parent
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+        commit = answer.stdout.strip() or "unknown"
+    except OSError:
+        commit = "unknown"
+    return {"commit": commit, "python": platform.python_version(), "versions": packages}
