@@ -169,17 +169,21 @@ def read_manifest(path_or_name: str | Path, robot: RobotInterface | None = None)
 
 def robot_violations(contents: Manifest, robot: RobotInterface) -> list[str]:
     """Every way in which a robot does not fit a manifest."""
-    need, problems = contents.robot, []
+    need = contents.robot
     if need.kind != robot.kind:
         return [f"the policy flies or moves a {need.kind}, but robot {robot.name!r} is a {robot.kind}"]
-    for name in need.actuators:
-        if name not in robot.actuators:
-            problems.append(f"robot {robot.name!r} has no actuator {name!r}; it has {', '.join(robot.actuators)}")
+    problems = [
+        f"robot {robot.name!r} has no actuator {name!r}; it has {', '.join(robot.actuators)}"
+        for name in need.actuators
+        if name not in robot.actuators
+    ]
     if not problems and need.actuators != robot.actuators:
         problems.append(f"actuator order is {need.actuators} in the policy and {robot.actuators} on {robot.name!r}")
-    for signal in need.signals:
-        if signal not in robot.signals:
-            problems.append(f"robot {robot.name!r} does not measure {signal!r}, which the observation reads")
+    problems += [
+        f"robot {robot.name!r} does not measure {signal!r}, which the observation reads"
+        for signal in need.signals
+        if signal not in robot.signals
+    ]
     if need.command not in robot.commands:
         problems.append(
             f"robot {robot.name!r} does not take the command {need.command!r}; it takes {', '.join(robot.commands)}"

@@ -115,7 +115,7 @@ def from_json(data: Mapping[str, Any]) -> Manifest:
 
     envelope = {**data["envelope"], "geofence": bounds(data["envelope"]["geofence"])}
     envelope["state_age"] = tuple(float(v) for v in envelope["state_age"])
-    robot = {k: tuple(v) if isinstance(v, list) else v for k, v in data["robot"].items()}
+    robot: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data["robot"].items()}
     memory = {k: MemorySpec(**{**v, "shape": tuple(v["shape"])}) for k, v in data["memory"].items()}
     converted = {
         "robot": RobotRequirement(**robot),

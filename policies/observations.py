@@ -275,7 +275,8 @@ def observe(
     The order is that of `terms`, with the world vectors, turned into the heading frame, first. The
     environment, the exporter and the runtime all call this function, and nothing else.
     """
-    vectors, features = [], []
+    vectors: list[Array] = []
+    features: list[Array] = []
     for term in terms:
         entry = TERMS[term.name]
         feature, memory = entry.function(state, setpoint, memory, period=period, **term.parameters)

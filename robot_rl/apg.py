@@ -68,9 +68,9 @@ class CostWeights:
 class ApgConfig:
     """Settings of analytic policy gradients."""
 
-    updates: int = 300
+    updates: int = 390
     """Gradient steps; the learning rate falls along a cosine to nearly zero at the last one."""
-    num_envs: int = 256
+    num_envs: int = 160
     """Vehicles flown side by side."""
     horizon: int = 60
     """Control periods per window, through which the gradient flows."""

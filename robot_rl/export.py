@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,19 +54,20 @@ class _Exported(nn.Module):
 
 def to_onnx(network: nn.Module, observation_size: int) -> bytes:
     """The network as an ONNX model: `observation` (N, D) float32 → `action` (N, 1, A)."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():  # the older exporter needs no further package and takes 0.05 s
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The older exporter needs no further package and takes 0.05 s.
         warnings.simplefilter("ignore", DeprecationWarning)
+        path = Path(folder) / "policy.onnx"
         torch.onnx.export(
             _Exported(network).eval().cpu(),
             (torch.zeros(2, observation_size),),
-            buffer,
+            path,
             input_names=["observation"],
             output_names=["action"],
             dynamic_axes={"observation": {0: "N"}, "action": {0: "N"}},
             dynamo=False,
         )
-    return buffer.getvalue()
+        return path.read_bytes()
 
 
 @torch.no_grad()

@@ -186,6 +186,8 @@ class Ppo:
     def __init__(self, env: Any, config: PpoConfig, seed: int) -> None:
         """Begin on any environment that passes `sim.check_vec_env`."""
         self.env, self.config = env, config
+        self.task: Any = getattr(env, "task", None)
+        """What is trained on; None where the environment does not say."""
         self.updates = 0
         """Updates done."""
         device = torch.device(env.device)
@@ -203,12 +205,6 @@ class Ppo:
         self._length = torch.zeros(env.num_envs, device=device)
         # Return, length and failure (0 or 1) of the newest episodes that ended.
         self._episodes = torch.zeros(0, 3, device=device)
-
-    @property
-    def task(self) -> QuadrotorTask:
-        """What is trained on."""
-        task: QuadrotorTask = self.env.task
-        return task
 
     def policy(self) -> nn.Module:
         """The deterministic policy: observation (N, D) to normalized action (N, A), normalization inside."""

@@ -56,9 +56,9 @@ class QuadrotorParameters:
     supply: Tensor
     """Shape (...), fraction of the commanded rotor speed that the battery's voltage allows."""
 
-    def to(self, *args, **kwargs) -> QuadrotorParameters:
-        """Move or cast every field, as `torch.Tensor.to` does."""
-        return QuadrotorParameters(**{f.name: getattr(self, f.name).to(*args, **kwargs) for f in fields(self)})
+    def to(self, target: torch.device | torch.dtype) -> QuadrotorParameters:
+        """Move every field to a device, or cast it."""
+        return QuadrotorParameters(**{f.name: getattr(self, f.name).to(target) for f in fields(self)})
 
 
 def rotor_thrusts(motor_speeds: Tensor, parameters: QuadrotorParameters) -> Tensor:

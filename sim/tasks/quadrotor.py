@@ -18,7 +18,7 @@ from policies import actions, observations, rotation
 from policies.actions import ActionConfig
 from policies.manifest import Envelope
 from policies.observations import Memory, TermConfig
-from policies.types import QuadrotorSetpoint, QuadrotorState
+from policies.types import MotorSpeeds, QuadrotorSetpoint, QuadrotorState
 from sim.quadrotor import QuadrotorParameters, hover_speed
 from sim.quadrotor_model import LoopModel, measure, pack
 from sim.randomization import RandomizationTerm
@@ -277,8 +277,9 @@ def advance(
     """Carry a normalized `action` (N, 4) out for one control period, after `observe`."""
     line = torch.cat([action[:, None], simulation.actions], dim=1)
     delayed = (line * loop.action_weights).sum(1)
-    command = actions.to_command(task.action, delayed)
-    speeds = simulation.state.motor_speeds
+    command, speeds = actions.to_command(task.action, delayed), simulation.state.motor_speeds
+    if not isinstance(command, MotorSpeeds) or speeds is None:
+        raise TypeError(f"the rotors take motor_speeds, but the task's action is {task.action.name!r}")
     with torch.no_grad():  # the battery is slow: what it lost in the last period acts in this one
         load = (speeds / parameters.max_speed[:, None]).square().mean(-1)
         parameters = replace(parameters, supply=1.0 - loop.battery_sag * load)

@@ -25,10 +25,10 @@ RANDOMIZATION = (
     ),
     # The rotors.
     RandomizationTerm(parameter="thrust_to_weight", low=1.45, high=2.3),
-    RandomizationTerm(parameter="thrust_linearity", low=0.0, high=0.2),
-    RandomizationTerm(parameter="rotor_strength", low=0.98, high=1.02),
+    RandomizationTerm(parameter="thrust_linearity", low=0.0, high=0.1),
+    RandomizationTerm(parameter="rotor_strength", low=0.99, high=1.01),
     RandomizationTerm(parameter="yaw_torque_ratio", low=0.0045, high=0.034, distribution="loguniform"),
-    RandomizationTerm(parameter="battery_sag", low=0.0, high=0.02),
+    RandomizationTerm(parameter="battery_sag", low=0.0, high=0.01),
     RandomizationTerm(parameter="drag", low=0.3, high=2.0, operation="scale"),
     # The world.
     RandomizationTerm(parameter="force", low=-0.05, high=0.05),
