@@ -166,7 +166,7 @@ def _fly_hover(
     episodes: int,
     seed: int,
     settings: FlightSettings,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     start = StartRanges(
         position=settings.position,
         tilt=settings.tilt,
@@ -187,8 +187,8 @@ def _fly_hover(
     return {
         "crash_rate": float(crashed.float().mean()),
         "crashes": int(crashed.sum()),
-        "steady_rmse_m": float(steady.square().mean().sqrt()),
-        "steady_rmse_median_m": float(rmse.median()) if len(rmse) else float("nan"),
+        "steady_rmse_m": float(steady.square().mean().sqrt()) if len(rmse) else None,
+        "steady_rmse_median_m": float(rmse.median()) if len(rmse) else None,
     }
 
 
@@ -199,7 +199,7 @@ def _fly_figure_eight(
     episodes: int,
     seed: int,
     settings: FlightSettings,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     center = torch.zeros(episodes, 3)
 
     def target(at: float) -> QuadrotorSetpoint:
@@ -217,7 +217,7 @@ def _fly_figure_eight(
     crashed = _crashed(error)
     measured = error[round(_RAMP_SECONDS * task.control_rate_hz) :, ~crashed]
     return {
-        "tracking_rmse_m": float(measured.square().mean().sqrt()),
+        "tracking_rmse_m": float(measured.square().mean().sqrt()) if not bool(crashed.all()) else None,
         "tracking_crash_rate": float(crashed.float().mean()),
     }
 

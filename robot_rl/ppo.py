@@ -52,9 +52,9 @@ class PpoConfig:
     """Passes over a rollout."""
     minibatches: int = 4
     """Gradient steps per pass."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Adam's learning rate at the start."""
-    schedule: Literal["adaptive", "linear", "constant"] = "adaptive"
+    schedule: Literal["adaptive", "linear", "constant"] = "linear"
     """`adaptive` keeps the KL divergence of an update near `target_kl`, `linear` falls to 0 at the end."""
     target_kl: float = 0.01
     """KL divergence between the policy before and after a gradient step, for `adaptive`."""

@@ -20,8 +20,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tyro.conf import Positional
 
+from robot_rl import ppo
 from robot_rl.apg import Apg, ApgConfig, CostWeights
 from robot_rl.errors import UserError, unknown_name
+from robot_rl.ppo import PpoConfig
 from sim.randomization import load_terms
 from sim.tasks import TASKS
 from sim.tasks.quadrotor import QuadrotorTask
@@ -47,6 +49,8 @@ class TrainConfig:
     """s of wall time between checkpoints."""
     apg: ApgConfig = ApgConfig()
     """Settings of `apg`."""
+    ppo: PpoConfig = PpoConfig()
+    """Settings of `ppo`."""
 
 
 class Learner(Protocol):
@@ -75,7 +79,9 @@ def restore(folder: Path) -> tuple[Any, dict[str, Any]]:
         UserError: The folder holds no checkpoint.
     """
     stored = json.loads((folder / "config.json").read_text())
-    config = TrainConfig(**{**stored, "out": folder, "apg": _apg_config(stored["apg"])})
+    config = TrainConfig(
+        **{**stored, "out": folder, "apg": _apg_config(stored["apg"]), "ppo": _ppo_config(stored["ppo"])}
+    )
     learner, _ = make_learner(config, find_task(config))
     path = folder / "checkpoint.safetensors"
     if not path.is_file():
@@ -86,6 +92,11 @@ def restore(folder: Path) -> tuple[Any, dict[str, Any]]:
 
 def _apg_config(stored: Mapping[str, Any]) -> ApgConfig:
     return ApgConfig(**{**stored, "cost": CostWeights(**stored["cost"]), "hidden": tuple(stored["hidden"])})
+
+
+def _ppo_config(stored: Mapping[str, Any]) -> PpoConfig:
+    lists = {name: tuple(stored[name]) for name in ("hidden", "critic_hidden")}
+    return PpoConfig(**{**stored, **lists})
 
 
 def find_task(config: TrainConfig) -> QuadrotorTask:
@@ -104,6 +115,8 @@ def find_task(config: TrainConfig) -> QuadrotorTask:
 
 def make_learner(config: TrainConfig, task: QuadrotorTask) -> tuple[Learner, int]:
     """A fresh learner, and the number of updates that it shall do."""
+    if config.algorithm == "ppo":
+        return ppo.init(task, config.ppo, config.seed), config.ppo.updates
     return Apg(task, config.apg, config.seed), config.apg.updates
 
 

@@ -22,6 +22,7 @@ POINT = PpoConfig(
     hidden=(32,),
     critic_hidden=(32,),
     learning_rate=3e-3,
+    schedule="adaptive",
 )
 SMALL = PpoConfig(updates=3, num_envs=8, horizon=60, epochs=2, minibatches=2, hidden=(16,), critic_hidden=(16,))
 
@@ -137,7 +138,7 @@ def test_it_solves_a_problem_whose_solution_is_known(point_env):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_return_rises_and_crashes_fall_on_quadrotor_hover():
-    config = PpoConfig(updates=160)
+    config = PpoConfig(updates=160, schedule="adaptive", learning_rate=1e-3)
     learner = ppo.init(find_task("quadrotor-hover"), config, seed=0)
     history = [learner.update() for _ in range(config.updates)]
     early = [row for row in history if "episode_return" in row]
