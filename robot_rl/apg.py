@@ -68,8 +68,8 @@ class CostWeights:
 class ApgConfig:
     """Settings of analytic policy gradients."""
 
-    updates: int = 390
-    """Gradient steps; the learning rate falls along a cosine to nearly zero at the last one."""
+    updates: int | None = None
+    """Gradient steps, None for as many as the task needs (`apg_updates`); the learning rate falls along a cosine to nearly zero at the last one."""
     num_envs: int = 160
     """Vehicles flown side by side."""
     horizon: int = 60
@@ -106,7 +106,11 @@ class Apg:
 
     def __init__(self, task: QuadrotorTask, config: ApgConfig, seed: int, device: str = "cpu") -> None:
         """Start a run; `seed` alone decides it on one machine."""
+        if config.updates is None:
+            config = dataclasses.replace(config, updates=task.apg_updates)
         self.task, self.config, self.updates = task, config, 0
+        self.total = config.updates or 0
+        """Updates of the whole run."""
         self._generator = torch.Generator(device=device).manual_seed(seed)
         self._description = load_description(task.robot)
         self._randomizer = Randomizer(
@@ -138,7 +142,7 @@ class Apg:
                 f"({self.config.learning_rate:g}) or horizon ({self.config.horizon})"
             )
         cost = torch.where(finite, costs["total"], 0.0).mean()
-        rate = _learning_rate(self.config, self.updates)
+        rate = _learning_rate(self.config, self.updates, self.total)
         self._optimizer.param_groups[0]["lr"] = rate
         self._optimizer.zero_grad()
         cost.backward()
@@ -191,7 +195,7 @@ class Apg:
 
     def _launch(self) -> _Fleet:
         """Fresh throws for every place of the batch, at this point of the curriculum."""
-        share = self.updates / max(1.0, self.config.curriculum * self.config.updates)
+        share = self.updates / max(1.0, self.config.curriculum * self.total)
         scale = min(1.0, 0.2 + 0.8 * share)
         start = self.task.start
         start = dataclasses.replace(
@@ -309,10 +313,10 @@ def _costs(
     return {"total": torch.stack(list(means.values())).sum(0), **means}
 
 
-def _learning_rate(config: ApgConfig, update: int) -> float:
+def _learning_rate(config: ApgConfig, update: int, total: int) -> float:
     """Linear warm-up, then a cosine down to `final_learning_rate`."""
     warm = min(1.0, 0.1 + 0.9 * update / max(1, config.warm_up))
-    cosine = 0.5 * (1.0 + math.cos(math.pi * update / config.updates))
+    cosine = 0.5 * (1.0 + math.cos(math.pi * update / total))
     share = config.final_learning_rate + (1.0 - config.final_learning_rate) * cosine
     return config.learning_rate * warm * share
 

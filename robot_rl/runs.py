@@ -87,7 +87,7 @@ def restore(folder: Path) -> tuple[Any, dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{folder} has no checkpoint.safetensors yet")
     learner.load_state_dict(load_file(path))
-    return learner, training_record(config)
+    return learner, training_record(config, learner.updates)
 
 
 def _apg_config(stored: Mapping[str, Any]) -> ApgConfig:
@@ -117,7 +117,8 @@ def make_learner(config: TrainConfig, task: QuadrotorTask) -> tuple[Learner, int
     """A fresh learner, and the number of updates that it shall do."""
     if config.algorithm == "ppo":
         return ppo.init(task, config.ppo, config.seed), config.ppo.updates
-    return Apg(task, config.apg, config.seed), config.apg.updates
+    learner = Apg(task, config.apg, config.seed)
+    return learner, learner.total
 
 
 def resume(learner: Learner, config: TrainConfig, out: Path) -> bool:
@@ -140,13 +141,13 @@ def _config_data(config: TrainConfig) -> dict[str, Any]:
     return {**json.loads(json.dumps(dataclasses.asdict(config), default=str)), "out": None}
 
 
-def training_record(config: TrainConfig) -> dict[str, Any]:
-    """What a bundle's manifest says of its training."""
+def training_record(config: TrainConfig, updates: int) -> dict[str, Any]:
+    """What a bundle's manifest says of a training of so many updates."""
     data = _config_data(config)
     return {
         "algorithm": config.algorithm,
         "seed": config.seed,
-        "config": data[config.algorithm],
+        "config": {**data[config.algorithm], "updates": updates},
         "randomization": config.randomization,
         "terms": [dataclasses.asdict(term) for term in find_task(config).randomization],
         **provenance(),

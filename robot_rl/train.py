@@ -73,7 +73,7 @@ def run(config: TrainConfig) -> int:
         writer.close()
     save_checkpoint(learner, out)
     cpu = round(_cpu_seconds(), 1)
-    training = {**training_record(config), "cpu_seconds": cpu, "resumed": resumed}
+    training = {**training_record(config, total), "cpu_seconds": cpu, "resumed": resumed}
     (out / "training.json").write_text(json.dumps(training, indent=2) + "\n")
     bundle = export_bundle(out / "bundle", task.name, task, learner.policy(), training, {})
     console.print(f"trained in {cpu} CPU-seconds; bundle in {bundle}")

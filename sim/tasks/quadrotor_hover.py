@@ -14,7 +14,7 @@ from sim.tasks.quadrotor import QuadrotorTask
 RANDOMIZATION = (
     # The body: one percentile couples the size of the vehicle to its motors' lag.
     RandomizationTerm(parameter="mass", low=0.025, high=0.045),
-    RandomizationTerm(parameter="inertia_ratio", low=0.085, high=0.4, distribution="loguniform", group="size"),
+    RandomizationTerm(parameter="inertia_ratio", low=0.0964, high=0.4, distribution="loguniform", group="size"),
     RandomizationTerm(parameter="inertia_pitch_ratio", low=0.95, high=1.1),
     RandomizationTerm(parameter="inertia_yaw_ratio", low=1.5, high=2.1),
     RandomizationTerm(

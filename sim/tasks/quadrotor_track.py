@@ -22,5 +22,6 @@ TASK = QuadrotorTask(
     action=ACTION,
     envelope=ENVELOPE,
     path=PathRanges(),
+    apg_updates=1300,
     randomization=RANDOMIZATION,
 )
