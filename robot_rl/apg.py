@@ -38,7 +38,7 @@ from policies import observations
 from robot_rl.networks import TanhPolicy
 from sim import quadrotor
 from sim.quadrotor_model import LoopModel, loop_model, nominal_variables, physical_parameters
-from sim.randomization import Randomizer
+from sim.randomization import RandomizationTerm, Randomizer
 from sim.tasks import quadrotor as task_functions
 from sim.tasks.quadrotor import Path, QuadrotorTask, Simulation
 from sim.trees import tree_detach, tree_fill, tree_index, tree_leaves, tree_map, tree_where
@@ -92,6 +92,8 @@ class ApgConfig:
     """Chance per window that a vehicle within 0.25 m of its set-point is replaced by a fresh throw."""
     hard_renewal: float = 0.03
     """The same for a vehicle farther away."""
+    margin: float = 0.1
+    """Share by which ranges of randomization are widened in training, so that their ends lie inside."""
     lost_distance: float = 12.0
     """m from the set-point at which a vehicle is lost and thrown anew."""
     retry: float = 0.8
@@ -115,7 +117,7 @@ class Apg:
         self._description = load_description(task.robot)
         self._randomizer = Randomizer(
             nominal_variables(self._description, torch.device(device)),
-            task.randomization,
+            tuple(_widened(term, config.margin, task.period) for term in task.randomization),
             config.num_envs,
             self._generator,
         )
@@ -276,6 +278,20 @@ class _Fleet:
     path: Path
     simulation: Simulation
     age: Tensor
+
+
+def _widened(term: RandomizationTerm, margin: float, period: float) -> RandomizationTerm:
+    """`term` with its range stretched by `margin` of its length, on both sides where that keeps its sign."""
+    if term.distribution == "gaussian" or term.has_zero_range:
+        return term
+    if term.distribution == "loguniform":
+        stretch = (term.high / term.low) ** (0.5 * margin)
+        return dataclasses.replace(term, low=term.low / stretch, high=term.high * stretch)
+    extra = 0.5 * margin * (term.high - term.low)
+    low = max(0.0, term.low - extra) if term.low >= 0.0 else term.low - extra
+    high = term.high + extra
+    # The simulation keeps one earlier state: an observation cannot be older than a period.
+    return dataclasses.replace(term, low=low, high=min(high, period) if term.parameter == "observation_latency" else high)
 
 
 def _prepared(fleet: _Fleet) -> _Fleet:
