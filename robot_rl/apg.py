@@ -70,7 +70,7 @@ class ApgConfig:
 
     updates: int | None = None
     """Gradient steps, None for as many as the task needs (`apg_updates`); the learning rate falls along a cosine to nearly zero at the last one."""
-    num_envs: int = 160
+    num_envs: int = 128
     """Vehicles flown side by side."""
     horizon: int = 60
     """Control periods per window, through which the gradient flows."""
@@ -92,7 +92,7 @@ class ApgConfig:
     """Chance per window that a vehicle within 0.25 m of its set-point is replaced by a fresh throw."""
     hard_renewal: float = 0.03
     """The same for a vehicle farther away."""
-    margin: float = 0.1
+    margin: float = 0.2
     """Share by which ranges of randomization are widened in training, so that their ends lie inside."""
     lost_distance: float = 12.0
     """m from the set-point at which a vehicle is lost and thrown anew."""
