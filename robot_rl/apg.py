@@ -291,7 +291,9 @@ def _widened(term: RandomizationTerm, margin: float, period: float) -> Randomiza
     low = max(0.0, term.low - extra) if term.low >= 0.0 else term.low - extra
     high = term.high + extra
     # The simulation keeps one earlier state: an observation cannot be older than a period.
-    return dataclasses.replace(term, low=low, high=min(high, period) if term.parameter == "observation_latency" else high)
+    return dataclasses.replace(
+        term, low=low, high=min(high, period) if term.parameter == "observation_latency" else high
+    )
 
 
 def _prepared(fleet: _Fleet) -> _Fleet:

@@ -121,7 +121,10 @@ def _process(
     command: Sequence[str], environment: Mapping[str, str], patience: float = 15.0
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child that is asked to end, and after `patience` s made to, when the block is left."""
-    process = subprocess.Popen(command, env=dict(environment))
+    # A background job of a shell has SIGINT ignored, and would hand that on.
+    process = subprocess.Popen(
+        command, env=dict(environment), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
     try:
         yield process
     finally:

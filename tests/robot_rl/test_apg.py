@@ -20,11 +20,11 @@ def tiny_task(**start: float):
 
 
 def test_cost_falls_on_gentle_starts() -> None:
-    task = tiny_task(position=0.2, tilt=0.2, linear_velocity=0.2, angular_velocity=0.2, yaw=0.2)
-    config = dataclasses.replace(TINY, updates=30, num_envs=32, horizon=25, renewal=1.0, hard_renewal=1.0, warm_up=1)
-    learner = Apg(task, config, seed=0)
-    losses = [learner.update()["loss"] for _ in range(30)]
-    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+    task = tiny_task(position=0.3, tilt=0.3, linear_velocity=0.3, angular_velocity=0.3, yaw=0.2)
+    config = ApgConfig(updates=50, num_envs=32, horizon=40, hidden=(32,), renewal=1.0, hard_renewal=1.0, compile="off")
+    learner = Apg(task, dataclasses.replace(config, warm_up=1, curriculum=0.0), seed=0)
+    losses = [learner.update()["loss"] for _ in range(50)]
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
 
 
 def test_same_seed_same_run_and_other_seed_another() -> None:
