@@ -69,7 +69,8 @@ class ApgConfig:
     """Settings of analytic policy gradients."""
 
     updates: int | None = None
-    """Gradient steps, None for as many as the task needs (`apg_updates`); the learning rate falls along a cosine to nearly zero at the last one."""
+    """Gradient steps, None for as many as the task needs (`apg_updates`). The learning rate falls along
+    a cosine to nearly zero at the last one."""
     num_envs: int = 128
     """Vehicles flown side by side."""
     horizon: int = 60
@@ -129,6 +130,7 @@ class Apg:
         self._optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
         self._period = _compiled(self._control_period, config.compile)
         self._fleet = self._launch()
+        self._spare = self._launch()
 
     def update(self) -> dict[str, float]:
         """Fly one window, take one gradient step; returns metrics.
@@ -172,6 +174,7 @@ class Apg:
         for index, slot in self._optimizer.state_dict()["state"].items():
             state.update({f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in slot.items()})
         state.update({f"fleet.{name}": leaf.detach() for name, leaf in tree_leaves(self._fleet)})
+        state.update({f"spare.{name}": leaf.detach() for name, leaf in tree_leaves(self._spare)})
         state.update({f"randomizer.{name}": value for name, value in self._randomizer.values.items()})
         state["generator"] = self._generator.get_state()
         state["updates"] = torch.tensor(self.updates)
@@ -191,6 +194,7 @@ class Apg:
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": slots, "param_groups": groups})
         self._fleet = tree_fill(self._fleet, part("fleet."))
+        self._spare = tree_fill(self._spare, part("spare."))
         self._randomizer.values.update(part("randomizer."))
         self._generator.set_state(state["generator"])
         self.updates = int(state["updates"])
@@ -241,10 +245,10 @@ class Apg:
         times = fleet.age + period * torch.arange(horizon + 1, device=fleet.age.device)[:, None]
         setpoints = task_functions.setpoint_at(fleet.path, times)
         simulation, actions, states = fleet.simulation, [fleet.simulation.actions[:, 0]], []
-        for k in range(horizon):
-            simulation, action = self._period(
-                simulation, tree_index(setpoints, k), fleet.parameters, fleet.loop, white[k]
-            )
+        rows = zip(*(leaf.unbind(0) for _, leaf in tree_leaves(setpoints)), white, strict=False)
+        for *row, noise in rows:
+            setpoint = task_functions.QuadrotorSetpoint(*row)
+            simulation, action = self._period(simulation, setpoint, fleet.parameters, fleet.loop, noise)
             actions.append(action)
             states.append(simulation.state)
         flown = tree_map(lambda *leaves: torch.stack(leaves), *states)
@@ -264,7 +268,9 @@ class Apg:
         lost = ~(distance < config.lost_distance)  # also where the distance is not a number
         thrown = (dice[0] < chance) | lost
         replaced = thrown & ~(lost & (dice[1] < config.retry))
-        fresh = self._launch()
+        if self.updates % 4 == 0:  # few places are renewed at once: one draw serves several windows
+            self._spare = self._launch()
+        fresh = self._spare
         kept = _Fleet(fleet.parameters, fleet.loop, fresh.path, fresh.simulation, fresh.age)
         return _prepared(tree_where(replaced, fresh, tree_where(thrown, kept, fleet)))
 
