@@ -105,7 +105,7 @@ class QuadrotorTask:
     """Distribution of moving set-points; None holds the origin."""
     reward: RewardWeights = RewardWeights()
     """Reward of the batched environment (analytic gradients have a loss of their own)."""
-    apg_updates: int = 360
+    apg_updates: int = 420
     """Updates of analytic policy gradients that the task needs."""
     failure_distance: float = 3.0
     """m from the set-point at which an episode ends in failure."""
