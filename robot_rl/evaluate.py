@@ -26,8 +26,9 @@ from hardware.descriptions import load_description
 from policies.types import QuadrotorSetpoint
 from robot_rl.errors import UserError, unknown_name
 from sim import quadrotor
+from sim.factory import find_randomization
 from sim.quadrotor_model import loop_model, measure, nominal_variables, pack, physical_parameters
-from sim.randomization import RandomizationTerm, Randomizer, load_terms
+from sim.randomization import RandomizationTerm, Randomizer
 from sim.tasks import TASKS
 from sim.tasks import quadrotor as task_functions
 from sim.tasks.quadrotor import QuadrotorTask, StartRanges
@@ -94,7 +95,7 @@ def evaluate(
     if policy.manifest.task not in TASKS:
         raise unknown_name("task", policy.manifest.task, TASKS)
     task = TASKS[policy.manifest.task]
-    terms = _terms(task, randomization)
+    terms = randomization_terms(task, randomization)
     started = time.process_time()
     hover = _fly_hover(policy, task, terms, episodes, seed, settings)
     metrics: dict[str, Any] = {
@@ -149,14 +150,12 @@ def parse_settings(pairs: tuple[str, ...]) -> FlightSettings:
     return FlightSettings(**values)
 
 
-def _terms(task: QuadrotorTask, randomization: str) -> tuple[RandomizationTerm, ...]:
-    if randomization == "default":
-        return task.randomization
-    if randomization == "none":
-        return ()
-    if not Path(randomization).is_file():
-        raise UserError(f"randomization {randomization!r} is neither 'default' nor 'none' nor a file")
-    return load_terms(randomization)
+def randomization_terms(task: QuadrotorTask, name: str) -> tuple[RandomizationTerm, ...]:
+    """The terms that `--randomization` names, what is wrong with it being the user's to fix."""
+    try:
+        return find_randomization(name, task.randomization)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _fly_hover(

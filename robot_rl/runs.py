@@ -23,8 +23,8 @@ from tyro.conf import Positional
 from robot_rl import ppo
 from robot_rl.apg import Apg, ApgConfig, CostWeights
 from robot_rl.errors import UserError, unknown_name
+from robot_rl.evaluate import randomization_terms
 from robot_rl.ppo import PpoConfig
-from sim.randomization import load_terms
 from sim.tasks import TASKS
 from sim.tasks.quadrotor import QuadrotorTask
 
@@ -104,13 +104,7 @@ def find_task(config: TrainConfig) -> QuadrotorTask:
     if config.task not in TASKS:
         raise unknown_name("task", config.task, TASKS)
     task = TASKS[config.task]
-    if config.randomization == "default":
-        return task
-    if config.randomization == "none":
-        return dataclasses.replace(task, randomization=())
-    if not Path(config.randomization).is_file():
-        raise UserError(f"randomization {config.randomization!r} is neither 'default' nor 'none' nor a file")
-    return dataclasses.replace(task, randomization=load_terms(config.randomization))
+    return dataclasses.replace(task, randomization=randomization_terms(task, config.randomization))
 
 
 def make_learner(config: TrainConfig, task: QuadrotorTask) -> tuple[Learner, int]:

@@ -39,11 +39,6 @@ def tree_detach(tree: T) -> T:
     return tree_map(torch.Tensor.detach, tree)
 
 
-def tree_clone(tree: T) -> T:
-    """A copy that shares no memory with `tree`."""
-    return tree_map(torch.clone, tree)
-
-
 def tree_index(tree: T, index: Any) -> T:
     """`leaf[index]` of every leaf."""
     return tree_map(lambda leaf: leaf[index], tree)
