@@ -222,10 +222,10 @@ def _term_violations(contents: Manifest) -> list[str]:
     if not problems:
         problems += _observation_violations(contents)
     try:
-        action = actions.find_action(contents.action)
-        if action.size != contents.action_size:
-            problems.append(f"action_size is {contents.action_size}, but {contents.action.name} has {action.size}")
-        actions.to_command(contents.action, np.zeros(action.size))
+        size = actions.action_size(contents.action)
+        if size != contents.action_size:
+            problems.append(f"action_size is {contents.action_size}, but {contents.action.name} has {size}")
+        actions.to_command(contents.action, np.zeros(size))
     except (ValueError, TypeError) as error:
         problems.append(f"action: {error}")
     if contents.action.name != contents.robot.command:
@@ -241,8 +241,8 @@ def _observation_violations(contents: Manifest) -> list[str]:
         problems.append(f"observation_size is {contents.observation_size}, but the terms make {size}")
     if observations.memory_specs(contents.observation) != dict(contents.memory):
         problems.append("memory does not match what the observation terms keep")
-    needed = {s for term in contents.observation for s in observations.find_term(term).signals}
-    if missing := sorted(needed - set(contents.robot.signals)):
+    needed = observations.needed_signals(contents.observation)
+    if missing := sorted(set(needed) - set(contents.robot.signals)):
         problems.append(f"robot.signals lacks {', '.join(missing)}, which the terms read")
     return problems
 

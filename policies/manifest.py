@@ -19,7 +19,7 @@ from typing import Any
 import jsonschema
 
 from policies.actions import ActionConfig
-from policies.observations import MemorySpec, TermConfig
+from policies.terms import MemorySpec, TermConfig
 
 SCHEMA_VERSION = 1
 """Version of the manifest that this code writes and reads."""

@@ -16,171 +16,27 @@ but `yaw_error` depends on where north is, and a large heading error does not di
 (The body frame would do that too, but mixes a fall's speed into the lateral axes whenever the
 vehicle tilts, which makes slow vehicles oscillate.)
 
-To add a term: write the function, add it to `TERMS` with its size, its memory and the signals that
-it reads. Nothing else changes.
+To add a term: write the function in `policies/quadrotor_terms.py` or `policies/arm_terms.py` and add it to
+the table there with its size, its memory and the signals that it reads. Nothing else changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any, TypeAlias
+from typing import Any
 
 from array_api_compat import array_namespace, device
 
-from policies.types import Array, QuadrotorSetpoint, QuadrotorState
-
-Memory: TypeAlias = dict[str, Array]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemorySpec:
-    """What one memory array looks like at the start of an episode."""
-
-    shape: tuple[int, ...]
-    """Shape of one sample."""
-    initial: float = 0.0
-    """Value of every element at the start of an episode."""
-    clip: float | None = None
-    """Elements never exceed this magnitude; None where the term bounds them otherwise."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TermConfig:
-    """One entry of a policy's observation, as the manifest stores it."""
-
-    name: str
-    """Key of `TERMS`."""
-    parameters: Mapping[str, float] = field(default_factory=dict)
-    """Keyword arguments of the term's function."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Term:
-    """An observation term and what the assembler needs to know of it."""
-
-    function: Callable[..., tuple[Array, Memory]]
-    """The pure function; see the module's docstring."""
-    size: Callable[..., int]
-    """Length of the feature, given the term's parameters."""
-    memory: Callable[..., dict[str, MemorySpec]] = lambda **_: {}
-    """Memory that the term needs, given its parameters."""
-    signals: tuple[str, ...] = ()
-    """Fields of the robot's state that it reads."""
-    world_vector: bool = False
-    """Whether the feature is a vector (..., 3) in the world frame, to be turned into the heading frame."""
-
-
-def _shorten(vector: Array, limit: float) -> Array:
-    """Shorten a vector (..., 3) to length `limit`, keeping its direction."""
-    xp = array_namespace(vector)
-    length = xp.linalg.vector_norm(vector, axis=-1, keepdims=True)
-    return vector * (limit / length.clip(limit))
-
-
-def position_error(
-    state: QuadrotorState, setpoint: QuadrotorSetpoint, memory: Memory, *, period: float, limit: float
-) -> tuple[Array, Memory]:
-    """Position minus set-point (..., 3) m, shortened to `limit` m."""
-    return _shorten(state.position - setpoint.position, limit), memory
-
-
-def linear_velocity_error(
-    state: QuadrotorState,
-    setpoint: QuadrotorSetpoint,
-    memory: Memory,
-    *,
-    period: float,
-    limit: float,
-    scale: float,
-) -> tuple[Array, Memory]:
-    """Velocity minus set-point (..., 3) m/s, shortened to `limit` m/s, times `scale`."""
-    return _shorten(state.linear_velocity - setpoint.velocity, limit) * scale, memory
-
-
-def up_direction(
-    state: QuadrotorState, setpoint: QuadrotorSetpoint, memory: Memory, *, period: float
-) -> tuple[Array, Memory]:
-    """The world's z axis (..., 3) in the body frame: (0, 0, 1) when level."""
-    xp = array_namespace(state.orientation)
-    w, x, y, z = (state.orientation[..., i] for i in range(4))
-    up = [2.0 * (x * z - w * y), 2.0 * (y * z + w * x), 1.0 - 2.0 * (x * x + y * y)]
-    return xp.stack(up, axis=-1), memory
-
-
-def yaw_error(
-    state: QuadrotorState, setpoint: QuadrotorSetpoint, memory: Memory, *, period: float, limit: float
-) -> tuple[Array, Memory]:
-    """Heading minus set-point (..., 1) rad, wrapped and clipped to ±`limit`.
-
-    The heading is the twist of the attitude about the world's z axis, which is defined at any tilt
-    short of upside down.
-    """
-    xp = array_namespace(state.orientation)
-    heading = 2.0 * xp.atan2(state.orientation[..., 3], state.orientation[..., 0])
-    error = heading - setpoint.yaw
-    wrapped = error - 2.0 * xp.pi * xp.round(error / (2.0 * xp.pi))
-    return wrapped[..., None].clip(-limit, limit), memory
-
-
-def angular_velocity(
-    state: QuadrotorState, setpoint: QuadrotorSetpoint, memory: Memory, *, period: float, scale: float
-) -> tuple[Array, Memory]:
-    """Body rates (..., 3) rad/s, multiplied by `scale`."""
-    return state.angular_velocity * scale, memory
-
-
-def angular_velocity_history(
-    state: QuadrotorState,
-    setpoint: QuadrotorSetpoint,
-    memory: Memory,
-    *,
-    period: float,
-    length: int,
-    scale: float,
-) -> tuple[Array, Memory]:
-    """Body rates of the last `length` periods before this one (..., 3 × length) rad/s times `scale`.
-
-    Newest first. Together with the action history it tells a policy how this vehicle answers.
-    """
-    xp = array_namespace(state.angular_velocity)
-    past = memory["angular_velocity_history"]
-    now = state.angular_velocity * scale
-    newest = xp.concat([now, past[..., : past.shape[-1] - 3]], axis=-1)
-    return past, {**memory, "angular_velocity_history": newest}
-
-
-def setpoint_acceleration(
-    state: QuadrotorState, setpoint: QuadrotorSetpoint, memory: Memory, *, period: float, scale: float
-) -> tuple[Array, Memory]:
-    """Acceleration set-point (..., 3) m/s², multiplied by `scale`."""
-    return setpoint.acceleration * scale, memory
-
-
-def position_error_integral(
-    state: QuadrotorState,
-    setpoint: QuadrotorSetpoint,
-    memory: Memory,
-    *,
-    period: float,
-    limit: float,
-    clip: float,
-    scale: float,
-) -> tuple[Array, Memory]:
-    """Integral of the position error (..., 3) m s, multiplied by `scale`.
-
-    The error is shortened to `limit` m before it is summed, and the sum to `clip` m s, so that a long
-    excursion leaves little behind.
-    """
-    error = _shorten(state.position - setpoint.position, limit)
-    total = _shorten(memory["position_error_integral"] + period * error, clip)
-    return total * scale, {**memory, "position_error_integral": total}
+from policies.arm_terms import ARM_TERMS
+from policies.quadrotor_terms import QUADROTOR_TERMS
+from policies.terms import Memory, MemorySpec, Term, TermConfig
+from policies.types import ArmState, Array, QuadrotorState
 
 
 def action_history(
-    state: QuadrotorState,
-    setpoint: QuadrotorSetpoint,
+    state: Any,
+    setpoint: Any,
     memory: Memory,
     *,
     period: float,
@@ -193,34 +49,8 @@ def action_history(
 
 
 TERMS: dict[str, Term] = {
-    "position_error": Term(
-        function=position_error, size=lambda **_: 3, signals=("position", "orientation"), world_vector=True
-    ),
-    "linear_velocity_error": Term(
-        function=linear_velocity_error,
-        size=lambda **_: 3,
-        signals=("linear_velocity", "orientation"),
-        world_vector=True,
-    ),
-    "up_direction": Term(function=up_direction, size=lambda **_: 3, signals=("orientation",)),
-    "yaw_error": Term(function=yaw_error, size=lambda **_: 1, signals=("orientation",)),
-    "angular_velocity": Term(function=angular_velocity, size=lambda **_: 3, signals=("angular_velocity",)),
-    "angular_velocity_history": Term(
-        function=angular_velocity_history,
-        size=lambda length, **_: 3 * int(length),
-        memory=lambda length, **_: {"angular_velocity_history": MemorySpec(shape=(3 * int(length),))},
-        signals=("angular_velocity",),
-    ),
-    "setpoint_acceleration": Term(
-        function=setpoint_acceleration, size=lambda **_: 3, signals=("orientation",), world_vector=True
-    ),
-    "position_error_integral": Term(
-        function=position_error_integral,
-        size=lambda **_: 3,
-        memory=lambda clip, **_: {"position_error_integral": MemorySpec(shape=(3,), clip=clip)},
-        signals=("position", "orientation"),
-        world_vector=True,
-    ),
+    **QUADROTOR_TERMS,
+    **ARM_TERMS,
     "action_history": Term(
         function=action_history,
         size=lambda length, size, **_: int(length) * int(size),
@@ -249,12 +79,30 @@ def observation_size(terms: Sequence[TermConfig]) -> int:
     return sum(find_term(term).size(**term.parameters) for term in terms)
 
 
+def needed_signals(terms: Sequence[TermConfig]) -> tuple[str, ...]:
+    """Fields of the robot's state that the terms read, sorted."""
+    signals: set[str] = set()
+    for config in terms:
+        term = find_term(config)
+        named = {str(config.parameters[key]) for key in term.poses} - {"goal"}
+        signals.update(term.signals, ("tool_pose" if name == "tool" else "objects" for name in named))
+    return tuple(sorted(signals))
+
+
 def memory_specs(terms: Sequence[TermConfig]) -> dict[str, MemorySpec]:
     """Memory arrays that the terms need, by name."""
     specs: dict[str, MemorySpec] = {}
     for term in terms:
         specs.update(find_term(term).memory(**term.parameters))
     return specs
+
+
+def batch_like(state: Any) -> Array:
+    """An array (..., k) of a robot's state: it tells batch axes, type and device."""
+    if isinstance(state, QuadrotorState):
+        return state.position
+    arm: ArmState = state if isinstance(state, ArmState) else next(iter(state.values()))
+    return arm.joint_positions
 
 
 def initial_memory(terms: Sequence[TermConfig], like: Array) -> Memory:

@@ -89,6 +89,18 @@ def from_rotation_vector(vector: Array) -> Array:
     return xp.concat([cosine, vector * scale], axis=-1)
 
 
+def to_rotation_vector(quaternion: Array) -> Array:
+    """The rotation vector (..., 3) rad, at most π long, of unit quaternions (..., 4): the shorter way around."""
+    xp = array_namespace(quaternion)
+    w = quaternion[..., 0:1]
+    sign = xp.where(w < 0.0, -xp.ones_like(w), xp.ones_like(w))
+    w, vector = w * sign, quaternion[..., 1:] * sign
+    sine = xp.linalg.vector_norm(vector, axis=-1, keepdims=True)
+    # Near zero the angle is twice the sine.
+    factor = xp.where(sine > 1e-6, 2.0 * xp.atan2(sine, w) / sine.clip(1e-6), 2.0 * xp.ones_like(sine))
+    return vector * factor
+
+
 def tilt_of(quaternion: Array) -> Array:
     """Angle (...) rad between the body's z axis and the world's z axis, 0 to pi."""
     xp = array_namespace(quaternion)

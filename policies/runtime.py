@@ -9,7 +9,7 @@ import numpy as np
 
 from policies import actions, bundle, observations
 from policies.manifest import Manifest
-from policies.observations import Memory
+from policies.terms import Memory
 from policies.types import Array, Command, RobotInterface
 
 
@@ -56,7 +56,7 @@ class Policy:
         Call it once per control period (`manifest.control_rate_hz`): history and integrals count calls.
         """
         if self._memory is None:
-            like = np.zeros((*np.shape(state.position)[:-1], 1), np.float32)
+            like = np.zeros((*np.shape(observations.batch_like(state))[:-1], 1), np.float32)
             self._memory = observations.initial_memory(self.manifest.observation, like=like)
         observation, memory = observations.observe(
             self.manifest.observation, state, setpoint, self._memory, 1.0 / self.manifest.control_rate_hz

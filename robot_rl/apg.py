@@ -33,7 +33,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hardware.descriptions import load_description
+from hardware.descriptions import load_quadrotor
 from policies import observations
 from robot_rl.networks import TanhPolicy
 from sim import quadrotor
@@ -115,7 +115,7 @@ class Apg:
         self.total = config.updates or 0
         """Updates of the whole run."""
         self._generator = torch.Generator(device=device).manual_seed(seed)
-        self._description = load_description(task.robot)
+        self._description = load_quadrotor(task.robot)
         self._randomizer = Randomizer(
             nominal_variables(self._description, torch.device(device)),
             tuple(_widened(term, config.margin, task.period) for term in task.randomization),

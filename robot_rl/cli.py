@@ -36,6 +36,8 @@ class Command:
     """Dataclass in that module whose fields are the arguments; empty: `function` gets them as they are."""
     function: str = "run"
     """Function in that module: takes the config or the arguments, returns an exit status, or None for 0."""
+    defaults: str = ""
+    """Function in that module: from the arguments to the config that the others change; empty: the plain defaults."""
     extra: str = ""
     """Extra of the package that brings `needs`."""
     needs: tuple[str, ...] = ()
@@ -47,6 +49,7 @@ COMMANDS = {
         summary="train a policy on a task; ends with an evaluation and a bundle",
         module="robot_rl.train",
         config="TrainConfig",
+        defaults="defaults",
         extra="train",
         needs=(*_TORCH, "onnx", "safetensors"),
     ),
@@ -119,7 +122,10 @@ def parse(name: str, arguments: Sequence[str]) -> Any:
     import tyro
 
     command = COMMANDS[name]
-    config = getattr(importlib.import_module(command.module), command.config)
+    module = importlib.import_module(command.module)
+    config = getattr(module, command.config)
+    if command.defaults and (default := getattr(module, command.defaults)(arguments)) is not None:
+        return tyro.cli(config, args=list(arguments), prog=f"robot-rl {name}", default=default)
     return tyro.cli(config, args=list(arguments), prog=f"robot-rl {name}")
 
 

@@ -17,18 +17,16 @@ from tyro.conf import Positional
 import policies
 from hardware.descriptions import load_description
 from policies import observations
-from policies.actions import find_action
+from policies.actions import action_size
 from policies.manifest import SCHEMA_VERSION, Manifest, RobotRequirement
 from robot_rl.errors import UserError
 from robot_rl.runs import restore
-from sim import quadrotor
-from sim.quadrotor_model import loop_model, nominal_variables, physical_parameters
-from sim.randomization import Randomizer
-from sim.tasks import quadrotor as task_functions
-from sim.tasks.quadrotor import QuadrotorTask
+from sim.factory import build_env
+from sim.tasks import Task
 
 VECTORS = 128
 """Stored observations per bundle."""
+_SAMPLED_PERIODS = 50
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,34 +69,23 @@ def to_onnx(network: nn.Module, observation_size: int) -> bytes:
 
 
 @torch.no_grad()
-def sample_observations(task: QuadrotorTask, network: nn.Module, count: int, seed: int = 0) -> Tensor:
-    """Observations (count, D) from the first second of as many randomized flights of `network`."""
-    generator = torch.Generator().manual_seed(seed)
-    description = load_description(task.robot)
-    nominal = nominal_variables(description, torch.device("cpu"))
-    randomizer = Randomizer(nominal, task.randomization, count, generator)
-    randomizer.reset(torch.ones(count, dtype=torch.bool))
-    parameters = physical_parameters(randomizer.values, description)
-    loop = loop_model(randomizer.values, task.period)
-    path = task_functions.draw_path(task.path, count, generator)
-    time = torch.zeros(count)
-    simulation = task_functions.draw_start(task, parameters, task_functions.setpoint_at(path, time), generator)
-    # Row k is taken k % 100 periods into its flight: starts, recoveries and the history are all there.
-    chosen = torch.zeros(count, observations.observation_size(task.terms))
-    for k in range(min(count, 100)):
-        setpoint = task_functions.setpoint_at(path, time + k * task.period)
-        white = torch.randn(count, 13, generator=generator)
-        observation, memory, current = task_functions.observe(task, simulation, setpoint, loop, white)
-        chosen[k::100] = observation[k::100]
-        action = network(observation)
-        simulation = task_functions.advance(task, simulation, memory, current, action, parameters, loop, quadrotor.step)
+def sample_observations(task: Task, network: nn.Module, count: int, seed: int = 0) -> Tensor:
+    """Observations (count, D) from the beginnings of as many randomized episodes of `network`."""
+    env = build_env(task, count, seed=seed)
+    obs = env.reset()["obs"]
+    chosen = torch.zeros_like(obs)
+    # Row k is taken so many periods into its episode: starts, what follows and the history are all there.
+    spread = min(count, _SAMPLED_PERIODS, env.max_episode_length)
+    for k in range(spread):
+        chosen[k::spread] = obs[k::spread]
+        obs = env.step(network(obs))[0]["obs"]
     return chosen
 
 
 def export_bundle(
     folder: Path,
     name: str,
-    task: QuadrotorTask,
+    task: Task,
     network: nn.Module,
     training: Mapping[str, Any],
     evaluation: Mapping[str, Any],
@@ -109,7 +96,6 @@ def export_bundle(
     with torch.no_grad():
         expected = _Exported(network)(inputs).numpy()
     interface = load_description(task.robot).interface
-    signals = {s for term in task.terms for s in observations.find_term(term).signals}
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         name=name,
@@ -118,14 +104,14 @@ def export_bundle(
             name=interface.name,
             kind=interface.kind,
             actuators=interface.actuators,
-            signals=tuple(sorted(signals)),
+            signals=observations.needed_signals(task.terms),
             command=task.action.name,
         ),
         control_rate_hz=task.control_rate_hz,
         observation=task.terms,
         observation_size=observations.observation_size(task.terms),
         action=task.action,
-        action_size=find_action(task.action).size,
+        action_size=action_size(task.action),
         memory=observations.memory_specs(task.terms),
         envelope=task.envelope,
         training=dict(training),

@@ -30,8 +30,8 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.networks import TanhPolicy
-from sim.environment import QuadrotorEnv
-from sim.tasks.quadrotor import QuadrotorTask
+from sim.factory import build_env
+from sim.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,9 +175,9 @@ class Rollout:
     """Shape (N, S), after the last step."""
 
 
-def init(task: QuadrotorTask, config: PpoConfig, seed: int, device: str = "cpu") -> Ppo:
+def init(task: Task, config: PpoConfig, seed: int, device: str = "cpu") -> Ppo:
     """Begin a training run on a task; `seed` alone decides it on one machine."""
-    return Ppo(QuadrotorEnv(task, num_envs=config.num_envs, device=device, seed=seed), config, seed)
+    return Ppo(build_env(task, config.num_envs, device=device, seed=seed), config, seed)
 
 
 class Ppo:

@@ -25,8 +25,8 @@ from robot_rl.apg import Apg, ApgConfig, CostWeights
 from robot_rl.errors import UserError, unknown_name
 from robot_rl.evaluate import randomization_terms
 from robot_rl.ppo import PpoConfig
-from sim.tasks import TASKS
-from sim.tasks.quadrotor import QuadrotorTask
+from sim.tasks import TASKS, Task
+from sim.tasks.arm import ArmTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +56,11 @@ class TrainConfig:
 class Learner(Protocol):
     """What an algorithm offers: `robot_rl.apg.Apg` is one."""
 
-    task: QuadrotorTask
     updates: int
+
+    @property
+    def task(self) -> Any:
+        """What is trained on."""
 
     def update(self) -> dict[str, float]:
         """One update; returns metrics, `loss` among them."""
@@ -99,7 +102,7 @@ def _ppo_config(stored: Mapping[str, Any]) -> PpoConfig:
     return PpoConfig(**{**stored, **lists})
 
 
-def find_task(config: TrainConfig) -> QuadrotorTask:
+def find_task(config: TrainConfig) -> Task:
     """The task that a config names, with the randomization that it names."""
     if config.task not in TASKS:
         raise unknown_name("task", config.task, TASKS)
@@ -107,10 +110,12 @@ def find_task(config: TrainConfig) -> QuadrotorTask:
     return dataclasses.replace(task, randomization=randomization_terms(task, config.randomization))
 
 
-def make_learner(config: TrainConfig, task: QuadrotorTask) -> tuple[Learner, int]:
+def make_learner(config: TrainConfig, task: Task) -> tuple[Learner, int]:
     """A fresh learner, and the number of updates that it shall do."""
     if config.algorithm == "ppo":
         return ppo.init(task, config.ppo, config.seed), config.ppo.updates
+    if isinstance(task, ArmTask):
+        raise UserError(f"apg needs a differentiable task, such as quadrotor-hover; train {task.name} with ppo")
     learner = Apg(task, config.apg, config.seed)
     return learner, learner.total
 

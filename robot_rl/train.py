@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hardware.descriptions import load_description
+from hardware.descriptions import load_quadrotor
 from robot_rl.evaluate import evaluate
 from robot_rl.export import export_bundle
+from robot_rl.recipes import recipe
 from robot_rl.runs import (
     TrainConfig,
     find_task,
@@ -31,9 +32,16 @@ from robot_rl.runs import (
     save_checkpoint,
     training_record,
 )
+from sim.arm_randomization import nominal_variables as arm_variables
 from sim.quadrotor_model import nominal_variables
 from sim.randomization import Randomizer
-from sim.tasks.quadrotor import QuadrotorTask
+from sim.tasks import TASKS, Task
+from sim.tasks.arm import ArmTask
+
+
+def defaults(arguments: Sequence[str]) -> TrainConfig | None:
+    """The recipe of the task among the arguments of the command line."""
+    return next((recipe(argument) for argument in arguments if argument in TASKS), None)
 
 
 def run(config: TrainConfig) -> int:
@@ -78,7 +86,7 @@ def run(config: TrainConfig) -> int:
     bundle = export_bundle(out / "bundle", task.name, task, learner.policy(), training, {})
     console.print(f"trained in {cpu} CPU-seconds; bundle in {bundle}")
     if config.evaluation_episodes > 0:
-        console.print(f"evaluating {config.evaluation_episodes} flights of the exported file ...")
+        console.print(f"evaluating {config.evaluation_episodes} episodes of the exported file ...")
         evaluation = evaluate(
             bundle,
             episodes=config.evaluation_episodes,
@@ -124,9 +132,12 @@ def _tensorboard(out: Path) -> Any:
     return SummaryWriter(str(out / "tensorboard"))
 
 
-def _show_randomization(console: Console, task: QuadrotorTask, out: Path) -> None:
+def _show_randomization(console: Console, task: Task, out: Path) -> None:
     """Print every randomization term and keep the table with the run."""
-    nominal = nominal_variables(load_description(task.robot), torch.device("cpu"))
+    if isinstance(task, ArmTask):
+        nominal = arm_variables(task.scene)
+    else:
+        nominal = nominal_variables(load_quadrotor(task.robot), torch.device("cpu"))
     rows = Randomizer(nominal, task.randomization, 1, torch.Generator().manual_seed(0)).table()
     table = Table(title=f"randomization of {task.name}" if rows else "no randomization")
     for name in ("parameter", "nominal", "range", "how", "effect"):
@@ -141,7 +152,7 @@ def _show_randomization(console: Console, task: QuadrotorTask, out: Path) -> Non
 
 
 def _show_evaluation(console: Console, evaluation: Mapping[str, Any]) -> None:
-    table = Table(title=f"{evaluation['episodes']} flights, randomization {evaluation['randomization']}")
+    table = Table(title=f"{evaluation['episodes']} episodes, randomization {evaluation['randomization']}")
     table.add_column("metric")
     table.add_column("value", justify="right")
     for key, value in evaluation.items():

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hardware.descriptions import load_description
+from hardware.descriptions import load_quadrotor
 from policies import actions as action_terms
 from policies.observations import observation_size
 from policies.types import QuadrotorSetpoint, QuadrotorState
@@ -52,6 +52,7 @@ class QuadrotorEnv:
         "autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP,
         "render_modes": [],
     }
+    _memory: dict[str, Tensor]
 
     def __init__(
         self,
@@ -78,12 +79,12 @@ class QuadrotorEnv:
         self.device = torch.device(device)
         self.terms = task.randomization if randomization is None else tuple(randomization)
         self.num_obs = observation_size(task.terms)
-        self.num_actions = action_terms.find_action(task.action).size
+        self.num_actions = action_terms.action_size(task.action)
         self.max_episode_length = round(task.episode_length * task.control_rate_hz)
         """Control periods until a time-out."""
         self.period = task.period
         """s."""
-        self._description = load_description(task.robot)
+        self._description = load_quadrotor(task.robot)
         self._pool_used = 0
         self._untouched = False
         changing = {term.parameter for term in self.terms if term.when in ("interval", "step")}
@@ -190,6 +191,25 @@ class QuadrotorEnv:
             "log": {f"reward/{name}": mean for name, mean in zip(terms, means.unbind(), strict=True)},
         }
         return self._observe(), rewards.masked_fill(starting, 0.0), self._ended.clone(), extras
+
+    @torch.no_grad()
+    def begin(self, mask: Tensor) -> Observations:
+        """Begin a new episode at once in the environments of `mask` (N) bool: the next action acts there.
+
+        For faces with another auto-reset than `NEXT_STEP`. The other environments stay as they are.
+
+        Returns:
+            Observations as from `reset`, of use only where `mask` is true: elsewhere the sensors' noise is another.
+        """
+        memory, index = self._memory, mask.to(self.device).nonzero()[:, 0]
+        self._untouched = False
+        self._begin_episodes(index)
+        self._ended = self._ended.index_fill(0, index, False)
+        self._setpoint = setpoint_at(self._path, self._progress * self.period)
+        returned = self._observe()
+        fresh = {name: value[index] for name, value in self._memory.items()}
+        self._memory = tree_put(memory, index, fresh)
+        return returned
 
     def _begin_episodes(self, index: Tensor) -> None:
         """Put the first instant of a new episode into the environments `index` (K)."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
+from sim.arm_environment import ArmEnv
+from sim.engines import make_engine
 from sim.environment import QuadrotorEnv
 from sim.randomization import RandomizationTerm, load_terms
-from sim.tasks import find_task
+from sim.tasks import Task, find_task
+from sim.tasks.arm import ArmTask, with_settings
 
-ENGINES = ("torch",)
-"""Physics that can be asked for."""
+ENGINES = ("torch", "mujoco", "pybullet", "warp")
+"""Physics that can be asked for: torch for quadrotors, the others for arms."""
+Env = QuadrotorEnv | ArmEnv
+"""A batched environment: both keep the contract that `sim.check_vec_env` checks."""
 
 
 def make(
@@ -21,7 +28,11 @@ def make(
     seed: int = 0,
     randomization: str | Path = "default",
     engine: str | None = None,
-) -> QuadrotorEnv:
+    *,
+    reward: Literal["dense", "sparse"] = "dense",
+    settings: Mapping[str, float] | None = None,
+    threads: int = 1,
+) -> Env:
     """Build the batched environment of a task.
 
     Args:
@@ -29,23 +40,53 @@ def make(
         num_envs: N.
         device: Where all tensors live.
         seed: Of everything random; the same seed gives the same run, bit by bit, on one machine.
-        randomization: `default` (what the task declares), `none` (the nominal vehicle, perfect sensors),
+        randomization: `default` (what the task declares), `none` (the nominal robot, perfect sensors),
             or a YAML file of terms, see `sim.randomization.load_terms`.
-        engine: Physics; None is the task's own.
+        engine: Physics; None is the task's own: `torch` for quadrotors, `mujoco` for arms.
+        reward: For arms: `dense`, or `sparse`, 1 in the step that reaches the goal.
+        settings: For arms: the task's own settings by name, e.g. `{"clearance": 0.0002}`.
+        threads: For arms: of the physics; 0 takes every core.
 
     Raises:
-        ValueError: No such task, engine or randomization.
+        ValueError: No such task, engine, randomization or setting.
     """
     found = find_task(task)
-    if engine not in (None, *ENGINES):
+    if engine is not None and engine not in ENGINES:
         raise ValueError(f"unknown engine {engine!r} for task {task!r}; known: {', '.join(ENGINES)}")
-    return QuadrotorEnv(
-        found,
-        num_envs=num_envs,
-        device=device,
-        seed=seed,
-        randomization=find_randomization(randomization, found.randomization),
+    if settings:
+        if not isinstance(found, ArmTask):
+            raise ValueError(f"task {task!r} has no setting {next(iter(settings))!r}; it has none")
+        found = with_settings(found, settings)
+    terms = find_randomization(randomization, found.randomization)
+    return build_env(
+        found, num_envs, device=device, seed=seed, randomization=terms, engine=engine, reward=reward, threads=threads
     )
+
+
+def build_env(
+    task: Task,
+    num_envs: int,
+    *,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    randomization: Sequence[RandomizationTerm] | None = None,
+    engine: str | None = None,
+    reward: Literal["dense", "sparse"] = "dense",
+    threads: int = 1,
+) -> Any:
+    """The batched environment of a task that is at hand as an object; arguments as in `make`.
+
+    Raises:
+        ValueError: The engine cannot run the task.
+    """
+    if isinstance(task, ArmTask):
+        if engine == "torch":
+            raise ValueError(f"engine 'torch' flies quadrotors; task {task.name!r} runs on mujoco, pybullet or warp")
+        built = make_engine(engine or "mujoco", task.scene, num_envs, threads=threads)
+        return ArmEnv(task, built, seed=seed, randomization=randomization, reward=reward, device=device)
+    if engine not in (None, "torch"):
+        raise ValueError(f"engine {engine!r} moves arms; task {task.name!r} runs on torch")
+    return QuadrotorEnv(task, num_envs=num_envs, device=device, seed=seed, randomization=randomization)
 
 
 def find_randomization(name: str | Path, default: tuple[RandomizationTerm, ...]) -> tuple[RandomizationTerm, ...]:

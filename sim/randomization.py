@@ -97,6 +97,11 @@ class RandomizationTerm:
         mean = (self.high - self.low) / span
         return mean, math.sqrt((self.high**2 - self.low**2) / (2 * span) - mean**2)
 
+    def spread(self, nominal: Tensor) -> Tensor:
+        """Standard deviation of the parameter's values, given the nominal ones, same shape."""
+        deviation = self.moments()[1]
+        return nominal.abs() * deviation if self.operation == "scale" else torch.full_like(nominal, deviation)
+
 
 def load_terms(path: str | Path) -> tuple[RandomizationTerm, ...]:
     """Read terms from a YAML file: a list of mappings with the fields of `RandomizationTerm`.

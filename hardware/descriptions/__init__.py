@@ -2,48 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from policies.types import RobotInterface
+from hardware.descriptions.arm import ArmDescription, Capsule, GripperDescription
+from hardware.descriptions.arm_file import read_arm
+from hardware.descriptions.quadrotor import QuadrotorDescription, read_quadrotor
+
+__all__ = [
+    "ArmDescription",
+    "Capsule",
+    "GripperDescription",
+    "QuadrotorDescription",
+    "list_descriptions",
+    "load_arm",
+    "load_description",
+    "load_quadrotor",
+]
 
 _FOLDER = Path(__file__).parent
-_FIELDS = (
-    "name", "kind", "motors", "state_rate_hz", "command_rate_hz", "signals", "commands", "parameters"
-)  # fmt: skip
-_QUADROTOR_SHAPES: Mapping[str, tuple[int, ...]] = {
-    "mass": (),
-    "inertia": (3,),
-    "rotor_positions": (4, 3),
-    "rotor_yaw_signs": (4,),
-    "thrust_coefficients": (3,),
-    "yaw_torque_ratio": (),
-    "rise_time": (),
-    "fall_time": (),
-    "max_speed": (),
-    "drag": (3,),
-    "battery_sag": (),
-}
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class QuadrotorDescription:
-    """One quadrotor: its interface and its nominal physical parameters."""
-
-    interface: RobotInterface
-    """Names, limits, rates, signals and commands."""
-    parameters: Mapping[str, np.ndarray]
-    """Float64 values by name, units as in the file: `mass`, `inertia` (3,), `rotor_positions` (4, 3),
-    `rotor_yaw_signs` (4,), `thrust_coefficients` (3,), `yaw_torque_ratio`, `rise_time`, `fall_time`,
-    `max_speed`, `drag` (3,), `battery_sag`."""
-    sources: Mapping[str, str]
-    """Where each parameter comes from."""
+_KINDS = ("quadrotor", "arm")
 
 
 def list_descriptions() -> list[str]:
@@ -51,68 +31,100 @@ def list_descriptions() -> list[str]:
     return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
 
 
-def load_description(name_or_path: str | Path) -> QuadrotorDescription:
-    """Read a robot description by name (`crazyflie`) or from a YAML file.
+def load_description(name_or_path: str | Path) -> QuadrotorDescription | ArmDescription:
+    """Read a robot description by name (`crazyflie`, `panda`) or from a YAML file.
 
     Raises:
         FileNotFoundError: No such robot; the message lists those that exist.
-        ValueError: A field is missing, unknown or has the wrong shape.
+        ValueError: A field is missing, unknown, unphysical or has the wrong shape.
     """
+    path = _find(name_or_path, _FOLDER)
+    try:
+        data = _read(path)
+        kind = data.get("kind") if isinstance(data, dict) else None
+        if kind == "quadrotor":
+            return read_quadrotor(data)
+        if kind == "arm":
+            return read_arm(data, _read_gripper_file(data, path.parent))
+        raise ValueError(f"kind is {kind!r}; supported: {', '.join(repr(kind) for kind in _KINDS)}")
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def load_arm(name_or_path: str | Path) -> ArmDescription:
+    """Read an arm's description by name (`panda`) or from a YAML file.
+
+    Raises:
+        FileNotFoundError: No such robot; the message lists those that exist.
+        ValueError: The file is wrong, or describes no arm.
+    """
+    description = load_description(name_or_path)
+    if not isinstance(description, ArmDescription):
+        raise ValueError(f"{name_or_path} is a {description.interface.kind}; an arm is needed, such as 'panda'")
+    return description
+
+
+def load_quadrotor(name_or_path: str | Path) -> QuadrotorDescription:
+    """Read a quadrotor's description by name (`crazyflie`) or from a YAML file.
+
+    Raises:
+        FileNotFoundError: No such robot; the message lists those that exist.
+        ValueError: The file is wrong, or describes no quadrotor.
+    """
+    description = load_description(name_or_path)
+    if not isinstance(description, QuadrotorDescription):
+        raise ValueError(
+            f"{name_or_path} is an {description.interface.kind}; a quadrotor is needed, such as 'crazyflie'"
+        )
+    return description
+
+
+def _find(name_or_path: str | Path, folder: Path) -> Path:
+    """A path with a YAML suffix as it is; a name in `folder`, else among the robots that ship."""
     path = Path(name_or_path)
     if path.suffix not in {".yaml", ".yml"}:
-        path = _FOLDER / f"{name_or_path}.yaml"
+        path = folder / f"{name_or_path}.yaml"
+        path = path if path.is_file() else _FOLDER / path.name
+    elif not path.is_file():
+        path = folder / path
     if not path.is_file():
         raise FileNotFoundError(
             f"no robot description {str(name_or_path)!r}; known robots: {', '.join(list_descriptions())}; "
             "or give the path of a .yaml file"
         )
-    try:
-        return _parse(yaml.safe_load(path.read_text()))
-    except (ValueError, TypeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    return path
 
 
-def _parse(data: Any) -> QuadrotorDescription:
-    kind = data.get("kind") if isinstance(data, dict) else None
-    if kind != "quadrotor":
-        raise ValueError(f"kind is {kind!r}; supported: 'quadrotor'")
-    _check_keys("field", data, _FIELDS)
-    entries = data["parameters"]
-    _check_keys("parameter", entries, _QUADROTOR_SHAPES)
-    parameters = {}
-    for key, shape in _QUADROTOR_SHAPES.items():
-        _check_keys(f"{key} field", entries[key], ("value", "unit", "source"))
-        value = np.asarray(entries[key]["value"], dtype=np.float64)
-        if value.shape != shape or not np.all(np.isfinite(value)):
-            raise ValueError(f"parameter {key!r} has shape {value.shape} or is not finite; expected {shape}")
-        parameters[key] = value
-    if len(data["motors"]) != 4:
-        raise ValueError(f"motors are {data['motors']}; a quadrotor has 4")
-    speed_limit = (0.0, float(parameters["max_speed"]))
-    interface = RobotInterface(
-        name=data["name"],
-        kind="quadrotor",
-        actuators=tuple(data["motors"]),
-        limits={"speed": (speed_limit,) * len(data["motors"])},
-        state_rate_hz=float(data["state_rate_hz"]),
-        command_rate_hz=float(data["command_rate_hz"]),
-        signals=tuple(data["signals"]),
-        commands=tuple(data["commands"]),
-    )
-    return QuadrotorDescription(
-        interface=interface,
-        parameters=parameters,
-        sources={key: str(entries[key]["source"]) for key in _QUADROTOR_SHAPES},
-    )
+def _read(path: Path) -> Any:
+    """Content of a file, laid over that of its `base`: a variant states only what differs."""
+    data = yaml.safe_load(path.read_text())
+    if not (isinstance(data, dict) and "base" in data):
+        return data
+    name = data.pop("base")
+    base = yaml.safe_load(_find(str(name), path.parent).read_text())
+    if isinstance(base, dict) and "base" in base:
+        raise ValueError(f"base is {name!r}, which is a variant of {base['base']!r} itself; name that one")
+    return _merge(base, data)
 
 
-def _check_keys(what: str, given: Any, expected: Collection[str]) -> None:
-    if not isinstance(given, dict):
-        raise ValueError(f"{what}s are {given!r}; expected a mapping with {', '.join(expected)}")
-    for key in given:
-        if key not in expected:
-            near = get_close_matches(str(key), expected, n=1)
-            raise ValueError(f"unknown {what} {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    for key in expected:
-        if key not in given:
-            raise ValueError(f"{what} {key!r} is missing")
+def _merge(base: Any, changes: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(changes, dict)):
+        return changes
+    merged = dict(base)
+    for key, value in changes.items():
+        merged[key] = _merge(base[key], value) if key in base else value
+    return merged
+
+
+def _read_gripper_file(data: dict[str, Any], folder: Path) -> Any:
+    name = data.get("gripper")
+    if name is None:
+        return None
+    path = folder / str(name)
+    if path.suffix not in {".yaml", ".yml"}:
+        path = folder / "grippers" / f"{name}.yaml"
+        path = path if path.is_file() else _FOLDER / "grippers" / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in (_FOLDER / "grippers").glob("*.yaml"))
+        raise ValueError(f"no gripper {name!r}; known grippers: {', '.join(known)}; or give the path of a .yaml file")
+    return yaml.safe_load(path.read_text())

@@ -15,7 +15,7 @@ from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 
-from hardware.descriptions import load_description
+from hardware.descriptions import load_quadrotor
 from robot_rl.nodes import messages, parameters, qos
 from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.process import give_up_priority
@@ -62,7 +62,7 @@ class Simulator(Face):
         if config.rate != 1.0:
             give_up_priority()  # as fast as it can is no reason to starve others
         torch.set_num_threads(1)  # one vehicle fills no second core
-        description = load_description(config.robot)
+        description = load_quadrotor(config.robot)
         self.interface = description.interface
         self.vehicle = SimulatedQuadrotor(
             description,

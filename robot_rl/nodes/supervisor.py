@@ -13,7 +13,7 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
 import policies
-from hardware.descriptions import load_description
+from hardware.descriptions import load_quadrotor
 from hardware.safety.quadrotor import QuadrotorSupervisor, SupervisorConfig, SupervisorOutput
 from policies.types import MotorSpeeds
 from robot_rl.nodes import messages, parameters, qos
@@ -51,7 +51,7 @@ class SupervisorNode(Face):
             raise StartError(
                 f"auto_arm is for the simulator only, but driver is {config.driver!r}; call the service arm"
             )
-        description = load_description(config.robot)
+        description = load_quadrotor(config.robot)
         self.interface = description.interface
         manifest = policies.load(config.policy, robot=self.interface).manifest
         self.period = 1.0 / manifest.control_rate_hz

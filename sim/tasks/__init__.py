@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from sim.tasks.arm import ArmTask
+from sim.tasks.arm_handover import TASK as HANDOVER
+from sim.tasks.arm_peg_insert import TASK as PEG_INSERT
+from sim.tasks.arm_pick_lift import TASK as PICK_LIFT
+from sim.tasks.arm_push import TASK as PUSH
+from sim.tasks.arm_reach import TASK as REACH
 from sim.tasks.quadrotor import QuadrotorTask
 from sim.tasks.quadrotor_hover import TASK as HOVER
 from sim.tasks.quadrotor_track import TASK as TRACK
 
-TASKS: dict[str, QuadrotorTask] = {task.name: task for task in (HOVER, TRACK)}
+Task = QuadrotorTask | ArmTask
+
+TASKS: dict[str, Task] = {task.name: task for task in (HOVER, TRACK, REACH, PUSH, PICK_LIFT, PEG_INSERT, HANDOVER)}
 """Every task by name."""
 
 
@@ -17,7 +25,7 @@ def list_tasks() -> list[str]:
     return sorted(TASKS)
 
 
-def find_task(name: str) -> QuadrotorTask:
+def find_task(name: str) -> Task:
     """Look a task up by name.
 
     Raises:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from hardware import setpoints
-from policies import actions, observations, rotation
+from policies import actions, observations, quadrotor_terms, rotation
 from policies.actions import ActionConfig
 from policies.manifest import Envelope
-from policies.observations import Memory, TermConfig
+from policies.terms import Memory, TermConfig
 from policies.types import MotorSpeeds, QuadrotorSetpoint, QuadrotorState
 from sim.quadrotor import QuadrotorParameters, hover_speed
 from sim.quadrotor_model import LoopModel, measure, pack
@@ -301,7 +301,7 @@ def reward(
     A state that is not finite gets the worst reward, 0.
     """
     state, weights = simulation.state, task.reward
-    heading, _ = observations.yaw_error(state, setpoint, {}, period=task.period, limit=torch.pi)
+    heading, _ = quadrotor_terms.yaw_error(state, setpoint, {}, period=task.period, limit=torch.pi)
     costs = {
         "position": torch.linalg.vector_norm(state.position - setpoint.position, dim=-1),
         "linear_velocity": torch.linalg.vector_norm(state.linear_velocity - setpoint.velocity, dim=-1),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from policies.actions import ActionConfig
 from policies.manifest import Envelope
-from policies.observations import TermConfig
+from policies.terms import TermConfig
 from sim.randomization import RandomizationTerm
 from sim.tasks.quadrotor import QuadrotorTask
 

@@ -5,7 +5,7 @@ The same vehicle, randomization and envelope as `quadrotor-hover`.
 
 from __future__ import annotations
 
-from policies.observations import TermConfig
+from policies.terms import TermConfig
 from sim.tasks.quadrotor import PathRanges, QuadrotorTask
 from sim.tasks.quadrotor_hover import ACTION, ENVELOPE, RANDOMIZATION
 from sim.tasks.quadrotor_hover import TERMS as HOVER_TERMS

@@ -10,7 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from policies import Envelope, Manifest, RobotInterface, RobotRequirement, write_bundle
 from policies.actions import ActionConfig
-from policies.observations import TermConfig, memory_specs, observation_size
+from policies.observations import memory_specs, observation_size
+from policies.terms import TermConfig
 
 MOTORS = ("front_right", "back_right", "back_left", "front_left")
 SIGNALS = ("position", "orientation", "linear_velocity", "angular_velocity")

@@ -10,7 +10,7 @@ import policies
 from policies import BundleError, check_bundle, list_zoo
 from policies import bundle as bundles
 from policies.actions import ActionConfig
-from policies.observations import TermConfig
+from policies.terms import TermConfig
 
 
 def only(violations, *fragments):

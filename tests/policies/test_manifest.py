@@ -10,7 +10,7 @@ import pytest
 from policies import manifest
 from policies.actions import ActionConfig
 from policies.manifest import Envelope, Manifest, RobotRequirement
-from policies.observations import MemorySpec, TermConfig
+from policies.terms import MemorySpec, TermConfig
 
 SCHEMA = json.loads((Path(manifest.__file__).parent / "manifest.schema.json").read_text())
 MEMORY_SCHEMA = SCHEMA["properties"]["memory"]["additionalProperties"]

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from policies import observations, rotation
-from policies.observations import TERMS, TermConfig
+from policies.observations import TERMS
+from policies.quadrotor_terms import QUADROTOR_TERMS
+from policies.terms import TermConfig
 from policies.types import QuadrotorSetpoint, QuadrotorState
 
 PERIOD = 0.01
@@ -26,7 +28,7 @@ def config(name, **changes):
     return TermConfig(name=name, parameters={**{key: EXAMPLES[key] for key in needed}, **changes})
 
 
-ALL = tuple(config(name) for name in TERMS)
+ALL = tuple(config(name) for name in (*QUADROTOR_TERMS, "action_history"))
 each_term = pytest.mark.parametrize("term", ALL, ids=lambda term: term.name)
 
 

@@ -17,7 +17,8 @@ from hardware import setpoints  # noqa: E402
 from hardware.descriptions import load_description  # noqa: E402
 from policies import rotation  # noqa: E402
 from policies.actions import ActionConfig  # noqa: E402
-from policies.observations import TermConfig, memory_specs, observation_size  # noqa: E402
+from policies.observations import memory_specs, observation_size  # noqa: E402
+from policies.terms import TermConfig  # noqa: E402
 from policies.types import QuadrotorState  # noqa: E402
 from robot_rl.nodes import messages, qos  # noqa: E402
 

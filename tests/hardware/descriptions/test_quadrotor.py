@@ -1,18 +1,20 @@
-"""Robot descriptions: complete, sourced, physical, and wrong ones say what is wrong."""
+"""Descriptions of quadrotors: complete, sourced, physical, and wrong ones say what is wrong."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
-from hardware import descriptions
-from hardware.descriptions import list_descriptions, load_description
+from hardware.descriptions import list_descriptions, load_description, load_quadrotor, quadrotor
 from policies.actions import ACTIONS
 from policies.types import QuadrotorState
 
-FOLDER = descriptions._FOLDER
-each_robot = pytest.mark.parametrize("name", list_descriptions())
+FOLDER = Path(quadrotor.__file__).parent
+each_robot = pytest.mark.parametrize(
+    "name", [name for name in list_descriptions() if load_description(name).interface.kind == "quadrotor"]
+)
 
 
 def read(name):
@@ -91,6 +93,12 @@ def test_the_interface_gives_limits_rates_signals_and_commands(name):
     assert isinstance(interface.actuators, tuple) and isinstance(interface.signals, tuple)
 
 
+def test_who_needs_a_quadrotor_gets_one_or_is_told():
+    assert load_quadrotor("crazyflie").interface == load_description("crazyflie").interface
+    with pytest.raises(ValueError, match="panda is an arm; a quadrotor is needed"):
+        load_quadrotor("panda")
+
+
 def test_a_description_is_loaded_from_a_path_of_either_kind(write):
     path = write(lambda data: data.update(name="mine"))
     assert load_description(path).interface.name == "mine"
@@ -104,7 +112,7 @@ def test_an_unknown_robot_lists_those_that_exist(tmp_path):
         load_description(tmp_path / "nothing.yaml")
 
 
-@pytest.mark.parametrize("key", descriptions._QUADROTOR_SHAPES)
+@pytest.mark.parametrize("key", quadrotor.SHAPES)
 def test_a_missing_parameter_and_a_wrong_shape_are_named(write, key):
     with pytest.raises(ValueError, match=f"changed.yaml: parameter '{key}' is missing"):
         load_description(write(lambda data: data["parameters"].pop(key)))
@@ -133,7 +141,7 @@ def test_a_missing_parameter_and_a_wrong_shape_are_named(write, key):
         (lambda d: d.pop("parameters"), "field 'parameters' is missing"),
         (lambda d: d.pop("motors"), "field 'motors' is missing"),
         (lambda d: d.update(signal=[]), "unknown field 'signal'; did you mean 'signals'?"),
-        (lambda d: d.update(kind="boat"), "kind is 'boat'; supported: 'quadrotor'"),
+        (lambda d: d.update(kind="boat"), "kind is 'boat'; supported: 'quadrotor', 'arm'"),
         (lambda d: d.pop("kind"), "kind is None"),
         (lambda d: d.update(motors=["a", "b"]), "motors are ['a', 'b']; a quadrotor has 4"),
         (lambda d: d.update(state_rate_hz="often"), "could not convert string to float: 'often'"),

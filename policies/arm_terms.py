@@ -1,0 +1,189 @@
+"""Observation terms of arms; `policies.observations` says what a term is and how they are assembled.
+
+Positions and rotations are in the base frame. Every term scales its feature to about one and clips what can run
+away. With two arms the state is a dict of `ArmState` by name, and the parameter `arm` chooses one.
+"""
+
+from __future__ import annotations
+
+from array_api_compat import array_namespace
+
+from policies import rotation
+from policies.terms import Memory, Term
+from policies.types import ArmSetpoint, ArmState, Array
+
+
+def arm_of(state: ArmState | dict[str, ArmState], arm: str = "") -> ArmState:
+    """The arm of that name, or the only one; the first of several where no name is given."""
+    if isinstance(state, ArmState):
+        return state
+    return state[arm] if arm else next(iter(state.values()))
+
+
+def pose_of(state: ArmState | dict[str, ArmState], thing: str, arm: str = "") -> Array:
+    """Pose (..., 7) of an object by name, or of the tool where `thing` is `tool`."""
+    chosen = arm_of(state, arm)
+    return chosen.tool_pose if thing == "tool" else chosen.objects[thing]
+
+
+def joint_positions(
+    state: ArmState, setpoint: ArmSetpoint, memory: Memory, *, period: float, joints: int, scale: float, arm: str = ""
+) -> tuple[Array, Memory]:
+    """Joint angles (..., joints) rad, multiplied by `scale`."""
+    return arm_of(state, arm).joint_positions * scale, memory
+
+
+def joint_velocities(
+    state: ArmState, setpoint: ArmSetpoint, memory: Memory, *, period: float, joints: int, scale: float, arm: str = ""
+) -> tuple[Array, Memory]:
+    """Joint velocities (..., joints) rad/s, multiplied by `scale`."""
+    return arm_of(state, arm).joint_velocities * scale, memory
+
+
+def position(
+    state: ArmState,
+    setpoint: ArmSetpoint,
+    memory: Memory,
+    *,
+    period: float,
+    of: str,
+    x: float,
+    y: float,
+    z: float,
+    scale: float,
+    arm: str = "",
+) -> tuple[Array, Memory]:
+    """Position (..., 3) m of the tool or an object `of`, from the point (x, y, z), multiplied by `scale`."""
+    pose = pose_of(state, of, arm)
+    return _minus(pose[..., :3], x, y, z) * scale, memory
+
+
+def orientation(
+    state: ArmState, setpoint: ArmSetpoint, memory: Memory, *, period: float, of: str, arm: str = ""
+) -> tuple[Array, Memory]:
+    """First two columns of the rotation matrix (..., 6) of the tool or an object `of`: continuous, without signs."""
+    return _two_columns(pose_of(state, of, arm)[..., 3:]), memory
+
+
+def position_difference(
+    state: ArmState,
+    setpoint: ArmSetpoint,
+    memory: Memory,
+    *,
+    period: float,
+    of: str,
+    origin: str,
+    scale: float,
+    limit: float,
+    arm: str = "",
+    origin_arm: str = "",
+) -> tuple[Array, Memory]:
+    """Position of `of` minus that of `origin` (..., 3) m, times `scale`, clipped to ±`limit`.
+
+    Either is `tool`, the name of an object, or `goal`: the set-point's tool pose.
+    """
+    difference = _point(state, setpoint, of, arm) - _point(state, setpoint, origin, origin_arm or arm)
+    return (difference * scale).clip(-limit, limit), memory
+
+
+def rotation_difference(
+    state: ArmState,
+    setpoint: ArmSetpoint,
+    memory: Memory,
+    *,
+    period: float,
+    of: str,
+    origin: str,
+    scale: float,
+    limit: float,
+    arm: str = "",
+    origin_arm: str = "",
+) -> tuple[Array, Memory]:
+    """Rotation vector (..., 3) rad, base frame, that turns `origin` into `of`, times `scale`, clipped to ±`limit`."""
+    of_orientation = _turn(state, setpoint, of, arm)
+    origin_orientation = _turn(state, setpoint, origin, origin_arm or arm)
+    difference = rotation.multiply(of_orientation, rotation.conjugate(origin_orientation))
+    return (rotation.to_rotation_vector(difference) * scale).clip(-limit, limit), memory
+
+
+def tool_twist(
+    state: ArmState,
+    setpoint: ArmSetpoint,
+    memory: Memory,
+    *,
+    period: float,
+    linear: float,
+    angular: float,
+    arm: str = "",
+) -> tuple[Array, Memory]:
+    """Tool twist (..., 6), m/s times `linear` and rad/s times `angular`."""
+    twist = arm_of(state, arm).tool_twist
+    xp = array_namespace(twist)
+    return xp.concat([twist[..., :3] * linear, twist[..., 3:] * angular], axis=-1), memory
+
+
+def gripper_width(
+    state: ArmState, setpoint: ArmSetpoint, memory: Memory, *, period: float, scale: float, arm: str = ""
+) -> tuple[Array, Memory]:
+    """Distance between the fingers (..., 1) m, multiplied by `scale`."""
+    return arm_of(state, arm).gripper_width[..., None] * scale, memory
+
+
+def wrench(
+    state: ArmState,
+    setpoint: ArmSetpoint,
+    memory: Memory,
+    *,
+    period: float,
+    force: float,
+    torque: float,
+    limit: float,
+    arm: str = "",
+) -> tuple[Array, Memory]:
+    """Measured wrench (..., 6), tool frame, N times `force` and N m times `torque`, clipped to ±`limit`."""
+    measured: Array = arm_of(state, arm).wrench
+    xp = array_namespace(measured)
+    scaled = xp.concat([measured[..., :3] * force, measured[..., 3:] * torque], axis=-1)
+    return scaled.clip(-limit, limit), memory
+
+
+def _minus(vector: Array, x: float, y: float, z: float) -> Array:
+    xp = array_namespace(vector)
+    return xp.stack([vector[..., 0] - x, vector[..., 1] - y, vector[..., 2] - z], axis=-1)
+
+
+def _pose(state: ArmState, setpoint: ArmSetpoint, name: str, arm: str) -> Array:
+    return setpoint.tool_pose if name == "goal" else pose_of(state, name, arm)
+
+
+def _point(state: ArmState, setpoint: ArmSetpoint, name: str, arm: str) -> Array:
+    return _pose(state, setpoint, name, arm)[..., :3]
+
+
+def _turn(state: ArmState, setpoint: ArmSetpoint, name: str, arm: str) -> Array:
+    return _pose(state, setpoint, name, arm)[..., 3:]
+
+
+def _two_columns(quaternion: Array) -> Array:
+    xp = array_namespace(quaternion)
+    w, x, y, z = (quaternion[..., i] for i in range(4))
+    first = [1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y + w * z), 2.0 * (x * z - w * y)]
+    second = [2.0 * (x * y - w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z + w * x)]
+    return xp.stack(first + second, axis=-1)
+
+
+ARM_TERMS: dict[str, Term] = {
+    "joint_positions": Term(
+        function=joint_positions, size=lambda joints, **_: int(joints), signals=("joint_positions",)
+    ),
+    "joint_velocities": Term(
+        function=joint_velocities, size=lambda joints, **_: int(joints), signals=("joint_velocities",)
+    ),
+    "position": Term(function=position, size=lambda **_: 3, poses=("of",)),
+    "orientation": Term(function=orientation, size=lambda **_: 6, poses=("of",)),
+    "position_difference": Term(function=position_difference, size=lambda **_: 3, poses=("of", "origin")),
+    "rotation_difference": Term(function=rotation_difference, size=lambda **_: 3, poses=("of", "origin")),
+    "tool_twist": Term(function=tool_twist, size=lambda **_: 6, signals=("tool_twist",)),
+    "gripper_width": Term(function=gripper_width, size=lambda **_: 1, signals=("gripper_width",)),
+    "wrench": Term(function=wrench, size=lambda **_: 6, signals=("wrench",)),
+}

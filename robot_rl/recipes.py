@@ -1,0 +1,41 @@
+"""Settings that were tried: the algorithm and the budget with which `robot-rl train TASK` begins.
+
+docs/benchmarks says what each of them reaches; the command line changes any of their settings.
+"""
+
+from __future__ import annotations
+
+from robot_rl.ppo import PpoConfig
+from robot_rl.runs import TrainConfig
+
+_REACH = PpoConfig(
+    updates=60,
+    num_envs=128,
+    horizon=16,
+    discount=0.95,
+    gae_lambda=0.9,
+    epochs=6,
+    minibatches=4,
+    learning_rate=1e-3,
+    schedule="linear",
+    initial_action=0.0,
+    initial_std=0.4,
+    entropy_weight=0.0,
+)
+
+RECIPES: dict[str, TrainConfig] = {
+    config.task: config
+    for config in (
+        TrainConfig(task="quadrotor-hover"),
+        TrainConfig(task="quadrotor-track"),
+        TrainConfig(task="arm-reach", algorithm="ppo", ppo=_REACH),
+    )
+}
+"""By task."""
+
+
+def recipe(task: str) -> TrainConfig:
+    """The settings for a task; one without a recipe of its own gets those of PPO on an arm."""
+    if task in RECIPES:
+        return RECIPES[task]
+    return TrainConfig(task=task, algorithm="ppo", ppo=_REACH)

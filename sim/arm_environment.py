@@ -1,0 +1,430 @@
+"""The batched environment of arms: an engine, the robot's own controllers, a task's functions.
+
+Torch tensors in and out, with the auto-reset of `NEXT_STEP` (see `sim.environment`). In every control period the
+policy's command goes to the very controllers that run on the robot, which are called at the physics rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from hardware.controllers.arm import ArmController
+from hardware.descriptions import load_arm
+from policies import actions as action_terms
+from policies import observations
+from policies.types import ArmSetpoint, ArmState
+from sim.arm_randomization import nominal_variables
+from sim.arm_sensors import measure, noise_size
+from sim.engines.base import ArmEngine, Placement
+from sim.randomization import RandomizationTerm, Randomizer
+from sim.tasks.arm import ArmTask, ArmView
+from sim.trees import tree_fill, tree_leaves
+
+Observations = dict[str, Tensor]
+Truth = dict[str, np.ndarray]
+
+_COUNTERS = ("progress", "held", "ended", "action", "previous_action", "goal")
+_LATENCY_STEP = 5
+"""Time steps to which latencies are rounded: 10 ms at 2 ms."""
+
+
+class ArmEnv:
+    """N copies of a scene with arms, each in its own episode of a task."""
+
+    metadata: ClassVar[dict[str, Any]] = {
+        "autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP,
+        "render_modes": ["rgb_array"],
+    }
+    _memory: dict[str, Tensor]
+
+    def __init__(
+        self,
+        task: ArmTask,
+        engine: ArmEngine,
+        *,
+        seed: int = 0,
+        randomization: Sequence[RandomizationTerm] | None = None,
+        reward: Literal["dense", "sparse"] = "dense",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Build the environment and begin the first episodes.
+
+        Args:
+            task: What is to be done.
+            engine: The simulated scenes; `sim.make` builds it.
+            seed: Of everything random; the same seed gives the same run, bit by bit.
+            randomization: Terms in place of the task's own.
+            reward: `dense` shapes every step; `sparse` is 1 in the step that reaches the goal.
+            device: Where tensors are returned; physics is on the CPU.
+        """
+        self.task, self.engine, self.reward_kind = task, engine, reward
+        self.num_envs = engine.num_envs
+        self.device = torch.device(device)
+        self.terms = task.randomization if randomization is None else tuple(randomization)
+        self.num_obs = observations.observation_size(task.terms)
+        self.num_actions = action_terms.action_size(task.action)
+        self.max_episode_length = round(task.episode_length * task.control_rate_hz)
+        """Control periods until a time-out."""
+        self.period = task.period
+        """s."""
+        self.substeps = round(self.period / engine.scene.timestep)
+        """Time steps of physics and controllers in a control period."""
+        self._hold = max(1, round(task.hold * task.control_rate_hz))
+        self._descriptions = {mount.name: load_arm(mount.robot) for mount in engine.scene.arms}
+        self._controllers = {
+            name: ArmController(description, task.controller, (self.num_envs,))
+            for name, description in self._descriptions.items()
+        }
+        self._objects = [b.name for b in engine.scene.bodies if b.motion != "fixed" and not b.attached_to]
+        self._free = [b.name for b in engine.scene.bodies if b.motion == "free" and not b.attached_to and not b.cable]
+        self._untouched = False
+        self.seed = seed
+        self.num_states = self.reset(seed=seed)["states"].shape[1]
+        self._untouched = True
+
+    # What it looks like
+
+    @cached_property
+    def observation_space(self) -> gymnasium.spaces.Box:
+        """Of one environment's `obs`."""
+        return gymnasium.spaces.Box(-np.inf, np.inf, (self.num_obs,), np.float32)
+
+    @cached_property
+    def state_space(self) -> gymnasium.spaces.Box:
+        """Of one environment's `states`."""
+        return gymnasium.spaces.Box(-np.inf, np.inf, (self.num_states,), np.float32)
+
+    @cached_property
+    def action_space(self) -> gymnasium.spaces.Box:
+        """Of one environment."""
+        return gymnasium.spaces.Box(-1.0, 1.0, (self.num_actions,), np.float32)
+
+    @property
+    def view(self) -> ArmView:
+        """The truth (N, ...), for evaluation; a policy must not see it."""
+        return self._view
+
+    @property
+    def measured(self) -> ArmState | dict[str, ArmState]:
+        """The measured state (N, ...) of the arm, or by name where there are several: what a policy gets to see."""
+        return self._measured
+
+    @property
+    def setpoint(self) -> ArmSetpoint:
+        """Set-points (N, ...)."""
+        return self._setpoint
+
+    def randomization_table(self) -> list[dict[str, str]]:
+        """One row per randomization term: what, how, when, and whether it does anything."""
+        return self._randomizer.table()
+
+    # Episodes
+
+    @torch.no_grad()
+    def reset(self, *, seed: int | None = None) -> Observations:
+        """Begin a new episode everywhere; with `seed`, the first one of a new environment with that seed.
+
+        Returns:
+            `obs` (N, num_obs) and, for a critic only, `states` (N, num_states); float32.
+        """
+        if seed is None and self._untouched:
+            seed = self.seed  # the episodes that began with the environment have not been used
+        self._untouched = False
+        if seed is not None:
+            self._seed(seed)
+        everywhere = np.ones(self.num_envs, dtype=bool)
+        self._progress = np.zeros(self.num_envs, dtype=np.int64)
+        self._held = np.zeros(self.num_envs, dtype=np.int64)
+        self._ended = np.zeros(self.num_envs, dtype=bool)
+        self._action = np.zeros((self.num_envs, self.num_actions))
+        self._previous_action = self._action.copy()
+        self._goal = np.tile([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], (self.num_envs, 1))
+        self._start = {name: np.zeros((self.num_envs, 7)) for name in self._objects}
+        self._delayed: Truth = {}
+        self._begin_episodes(everywhere)
+        return self._observe(everywhere)
+
+    @torch.no_grad()
+    def step(self, actions: Tensor) -> tuple[Observations, Tensor, Tensor, dict[str, Any]]:
+        """Carry normalized `actions` (N, num_actions) out for one control period.
+
+        They are clipped to [-1, 1]. Where the last step ended an episode, they are ignored.
+
+        Returns:
+            Observations as from `reset`; reward (N) float32; reset (N) bool, true on the last observation
+            of an episode; extras with `time_outs` (N) bool, true where the time limit ended it, `success` (N)
+            bool, true where the goal was held, and `log`, the mean of each reward term.
+        """
+        if actions.shape != (self.num_envs, self.num_actions):
+            raise ValueError(
+                f"actions have shape {tuple(actions.shape)}; expected ({self.num_envs}, {self.num_actions})"
+            )
+        self._untouched = False
+        self._previous_action = self._action
+        self._action = actions.detach().cpu().double().clamp(-1.0, 1.0).numpy().copy()
+        self._randomizer.step(self.period)
+        self._run_period()
+        starting = self._ended.copy()
+        self._progress += 1
+        if starting.any():
+            self._begin_episodes(starting)
+        returned = self._observe(starting)
+
+        view = self._view
+        reached = self.task.success(view).numpy() & ~starting
+        self._held = np.where(reached, self._held + 1, 0)
+        success = self._held >= self._hold
+        failed = (self.task.failed(view).numpy() | self.engine.failed) & ~starting
+        late = (self._progress >= self.max_episode_length) & ~starting
+        terms = {name: value.nan_to_num(0.0, 0.0, 0.0) for name, value in self.task.reward(view).items()}
+        rewards = self._reward(terms, success & ~failed, failed)
+        self._ended = success | failed | late
+        acting = torch.from_numpy(~starting)
+        extras = {
+            "time_outs": torch.from_numpy(late & ~success & ~failed).to(self.device),
+            "success": torch.from_numpy(success & ~failed).to(self.device),
+            "log": {
+                **{f"reward/{name}": value[acting].mean() if bool(acting.any()) else value.mean() * 0.0
+                   for name, value in terms.items()},
+            },
+        }  # fmt: skip
+        rewards = torch.where(acting, rewards, 0.0).to(self.device)
+        return returned, rewards, torch.from_numpy(self._ended.copy()).to(self.device), extras
+
+    @torch.no_grad()
+    def begin(self, mask: Tensor) -> Observations:
+        """Begin a new episode at once in the environments of `mask` (N) bool: the next action acts there.
+
+        For faces with another auto-reset than `NEXT_STEP`. The other environments stay as they are.
+
+        Returns:
+            Observations as from `reset`, of use only where `mask` is true: elsewhere the sensors' noise is another.
+        """
+        starting, memory = mask.cpu().numpy(), self._memory
+        self._untouched = False
+        self._begin_episodes(starting)
+        self._ended = self._ended & ~starting
+        returned = self._observe(starting)
+        begun = torch.from_numpy(starting)[:, None]
+        self._memory = {name: torch.where(begun, value, memory[name]) for name, value in self._memory.items()}
+        return returned
+
+    def _reward(self, terms: Mapping[str, Tensor], success: np.ndarray, failed: np.ndarray) -> Tensor:
+        won, lost = torch.from_numpy(success).float(), torch.from_numpy(failed).float()
+        if self.reward_kind == "sparse":
+            return won
+        shaped = torch.stack(list(terms.values())).sum(0)
+        return shaped + self.task.success_bonus * won - self.task.failure_penalty * lost
+
+    def _run_period(self) -> None:
+        """One control period: the command arrives after its latency, the controllers run at every time step."""
+        dt = self.engine.scene.timestep
+        commands = action_terms.to_command(self.task.action, self._action)
+        if not isinstance(commands, dict):
+            commands = {next(iter(self._controllers)): commands}
+        arrival = self._latency_steps("action_latency")
+        sight = self.substeps - 1 - self._latency_steps("observation_latency")
+        strength = self._values["motor_strength"].double().numpy()
+        for k in range(self.substeps):
+            torques, widths = {}, {}
+            due = arrival == k
+            for name, controller in self._controllers.items():
+                kinematics = self.engine.kinematics(name)
+                q, qd = self.engine.joints(name)
+                if due.any():
+                    controller.command(commands[name], kinematics, q, self.period, mask=None if due.all() else due)
+                torques[name] = controller.torques(kinematics, q, qd, dt) * strength
+                widths[name] = controller.gripper_width(dt)
+            self.engine.substep(torques, widths)
+            if k < self.substeps - 1 and (sight == k).any():
+                self._remember(sight == k)
+
+    def _latency_steps(self, name: str) -> np.ndarray:
+        steps = self._values[name][:, 0].numpy() / (self.engine.scene.timestep * _LATENCY_STEP)
+        return np.clip(np.rint(steps).astype(int) * _LATENCY_STEP, 0, self.substeps - 1)
+
+    def _remember(self, mask: np.ndarray) -> None:
+        """Keep what sensors see now in the environments of `mask`: it is measured later."""
+        now = self._truth()
+        for name, value in now.items():
+            if name not in self._delayed:
+                self._delayed[name] = value.copy()
+            self._delayed[name][mask] = value[mask]
+
+    def _begin_episodes(self, mask: np.ndarray) -> None:
+        """Put the first instant of a new episode into the environments of `mask` (N,)."""
+        ids = mask.nonzero()[0]
+        self._randomizer.reset(torch.from_numpy(mask))
+        self._values = self._randomizer.values
+        chosen = {name: value[ids] for name, value in self._values.items()}
+        start = self.task.start(len(ids), self._start_generator, chosen)
+        self.engine.place(ids, Placement(joints=start.joints, widths=start.widths, poses=start.poses))
+        if start.goal is not None:
+            self._goal[ids] = start.goal
+        for name in self._objects:
+            self._start[name][ids] = self.engine.pose(name)[ids]
+        for name, controller in self._controllers.items():
+            width = self.engine.width(name)
+            controller.reset(self.engine.kinematics(name), self.engine.joints(name)[0], mask, width)
+        self._progress[ids] = 0
+        self._held[ids] = 0
+        self._action[ids] = 0.0
+        self._previous_action[ids] = 0.0
+
+    # Observation
+
+    def _truth(self) -> Truth:
+        """Copies of what sensors would see at this instant."""
+        truth = {}
+        for name in self._controllers:
+            kinematics = self.engine.kinematics(name)
+            q, qd = self.engine.joints(name)
+            truth[f"{name}.q"], truth[f"{name}.qd"] = q.copy(), qd.copy()
+            truth[f"{name}.jacobian"] = kinematics.jacobian.copy()
+            truth[f"{name}.tool"] = np.concatenate([kinematics.tool_position, kinematics.tool_orientation], axis=1)
+            truth[f"{name}.width"] = self.engine.width(name)
+            truth[f"{name}.wrench"] = self.engine.wrench(name)
+        truth.update({f"objects.{name}": self.engine.pose(name) for name in self._objects})
+        return truth
+
+    def _observe(self, starting: np.ndarray) -> Observations:
+        """Measure, assemble the observation, bring the view up to date."""
+        truth = self._truth()
+        arms = self._states(truth)
+        seen = truth
+        if self._delayed:
+            late = (self._latency_steps("observation_latency") > 0) & ~starting
+            shape = {name: late.reshape(-1, *[1] * (value.ndim - 1)) for name, value in truth.items()}
+            seen = {name: np.where(shape[name], self._delayed[name], value) for name, value in truth.items()}
+        measured = {}
+        for name, state in self._states(seen).items():
+            size = noise_size(state.joint_positions.shape[1], len(self._objects))
+            white = torch.randn(self.num_envs, size, generator=self._noise_generator)
+            measured[name] = measure(state, _tensor(seen[f"{name}.jacobian"]), self._values, white)
+        self._measured = measured if len(measured) > 1 else next(iter(measured.values()))
+        self._setpoint = ArmSetpoint(tool_pose=_tensor(self._goal))
+        self._view = ArmView(
+            arms=arms,
+            goal=_tensor(self._goal),
+            twists={name: _tensor(self.engine.twist(name)) for name in self._free},
+            start={name: _tensor(value) for name, value in self._start.items()},
+            action=_tensor(self._action),
+            previous_action=_tensor(self._previous_action),
+            values=self._values,
+            time=_tensor(self._progress * self.period),
+        )
+        like = torch.zeros(self.num_envs, 1)
+        fresh = observations.initial_memory(self.task.terms, like)
+        mask = torch.from_numpy(starting)[:, None]
+        old = getattr(self, "_memory", fresh)
+        self._memory = {name: torch.where(mask, value, old[name]) for name, value in fresh.items()}
+        if not starting.all():
+            recorded = observations.record_action(self._memory, _tensor(self._action))
+            self._memory = {name: torch.where(mask, self._memory[name], value) for name, value in recorded.items()}
+        obs, self._memory = observations.observe(
+            self.task.terms, self._measured, self._setpoint, self._memory, self.period
+        )
+        states = self._privileged()
+        return {
+            "obs": obs.nan_to_num(0.0, 0.0, 0.0).to(self.device, torch.float32),
+            "states": states.nan_to_num(0.0, 0.0, 0.0).to(self.device, torch.float32),
+        }
+
+    def _states(self, truth: Truth) -> dict[str, ArmState]:
+        objects = {name: _tensor(truth[f"objects.{name}"]) for name in self._objects}
+        states = {}
+        for name in self._controllers:
+            q, qd, jacobian = (truth[f"{name}.{key}"] for key in ("q", "qd", "jacobian"))
+            states[name] = ArmState(
+                joint_positions=_tensor(q),
+                joint_velocities=_tensor(qd),
+                tool_pose=_tensor(truth[f"{name}.tool"]),
+                tool_twist=_tensor((jacobian @ qd[..., None])[..., 0]),
+                gripper_width=_tensor(truth[f"{name}.width"]),
+                wrench=_tensor(truth[f"{name}.wrench"]),
+                objects=objects,
+            )
+        return states
+
+    def _privileged(self) -> Tensor:
+        """What only a critic may see (N, num_states): the undisturbed observation, twists, every variable."""
+        true_arms = self._view.arms if len(self._view.arms) > 1 else self._view.arm
+        memory = {name: value.clone() for name, value in self._memory.items()}
+        clean, _ = observations.observe(self.task.terms, true_arms, self._setpoint, memory, self.period)
+        scaled = [
+            (self._values[name] - nominal) / spread.clamp(min=1e-6) for name, (nominal, spread) in self._spreads.items()
+        ]
+        time = self._view.time[:, None] / self.task.episode_length
+        return torch.cat([clean, *self._view.twists.values(), *scaled, time], dim=-1)
+
+    # Randomness and storage
+
+    def _seed(self, seed: int) -> None:
+        """Begin anew: randomization, starts and noise have a generator each."""
+        root = torch.Generator().manual_seed(seed)
+        seeds = torch.randint(2**62, (3,), generator=root).tolist()
+        generators = [torch.Generator().manual_seed(s) for s in seeds]
+        draws, self._start_generator, self._noise_generator = generators
+        nominal = nominal_variables(self.engine.scene)
+        self._randomizer = Randomizer(nominal, self.terms, self.num_envs, draws)
+        self._values = self._randomizer.values
+        # A critic sees those that vary, in units of their spread.
+        self._spreads = {
+            term.parameter: (nominal[term.parameter], term.spread(nominal[term.parameter]))
+            for term in self.terms
+            if not term.has_zero_range
+        }
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that is needed to go on later, bit by bit, in an environment built alike."""
+        stored = {f"engine.{name}": torch.from_numpy(value) for name, value in self.engine.state().items()}
+        for arm, controller in self._controllers.items():
+            stored.update({f"controller.{arm}.{k}": torch.from_numpy(v) for k, v in controller.state().items()})
+        stored.update({f"memory.{name}": value for name, value in self._memory.items()})
+        stored.update({f"start.{name}": torch.from_numpy(value) for name, value in self._start.items()})
+        stored.update({f"delayed.{name}": torch.from_numpy(value) for name, value in self._delayed.items()})
+        stored.update({name: torch.from_numpy(getattr(self, f"_{name}")) for name in _COUNTERS})
+        stored.update(dict(tree_leaves({"randomizer": self._randomizer.state()})))
+        stored.update({f"generator.{name}": value.get_state() for name, value in self._generators().items()})
+        return {name: value.clone() for name, value in stored.items()}
+
+    def load_state_dict(self, stored: Mapping[str, Tensor]) -> None:
+        """Go on from what `state_dict` returned.
+
+        Raises:
+            ValueError: It is from an environment of another size or task.
+        """
+
+        def part(prefix: str) -> dict[str, np.ndarray]:
+            return {k[len(prefix) :]: v.numpy().copy() for k, v in stored.items() if k.startswith(prefix)}
+
+        tree = tree_fill({"randomizer": self._randomizer.state()}, stored)
+        self._randomizer.load_state(tree["randomizer"])
+        self._values = self._randomizer.values
+        for name, generator in self._generators().items():
+            generator.set_state(stored[f"generator.{name}"].cpu())
+        for name in _COUNTERS:
+            setattr(self, f"_{name}", stored[name].numpy().copy())
+        self._start, self._delayed = part("start."), part("delayed.")
+        self._memory = {name: torch.from_numpy(value) for name, value in part("memory.").items()}
+        for arm, controller in self._controllers.items():
+            controller.load_state(part(f"controller.{arm}."))
+        self.engine.load_state(part("engine."))
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        return {"draws": self._randomizer.generator, "start": self._start_generator, "noise": self._noise_generator}
+
+    def close(self) -> None:
+        """Give back what the engine holds."""
+        self.engine.close()
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(array, dtype=np.float32).copy())

@@ -1,0 +1,380 @@
+"""Scenes in PyBullet, a second opinion on the physics of MuJoCo: one client per environment.
+
+What is alike: joint frames, masses, inertias, limits, damping, Coulomb friction, torques at every time step, gravity
+compensated on the arm and on what is attached to it, the shapes, and friction coefficients of contacts. What differs:
+
+- Contacts are rigid and solved by projected Gauss-Seidel iterations; `scene.contact_time` has no meaning here.
+- Bullet's joints have no armature. The rotors' torques are added here, with the acceleration that the mass matrix
+  foretells from this step's torques and the last step's other forces. In free motion that is the same as an armature;
+  in a collision the rotors' share of the impulse follows over the next few steps.
+- Between two free bodies, the coefficients of friction are multiplied (MuJoCo takes the larger one).
+- A gripper's force rises with the width's error as in MuJoCo, without the inertia of its drive.
+- There are no cables and no own models of arms.
+- Poses and kinematics are of now, after a substep too.
+
+A client takes about 30 MB and 50 ms to start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from hardware.descriptions import load_arm
+from hardware.kinematics import ArmKinematics, forward_kinematics
+from policies import rotation
+from sim.engines.base import Placement
+from sim.engines.bullet_model import GRAVITY, BulletArm, BulletModel, build_model, pybullet
+from sim.scene import ArmMount, Scene
+
+MAX_ENVS = 256
+"""Clients of one process: they take 7 GB then."""
+_SATURATION = 0.003
+"""m of width error at which a gripper pushes with all its force, as in MuJoCo."""
+_LEAST_SHARE = 0.05
+"""Share of its force that a gripper's drive has at any error, to hold the fingers."""
+_FINGER_GAIN = 0.2
+"""Share of a finger's position error that its motor takes away in a time step."""
+_FRICTION_SWEEPS = 2
+"""Iterations in which the joints' frictions settle; they begin with the last time step's."""
+_TOO_FAST = 1e3
+"""rad/s at which the physics has broken down."""
+
+
+class BulletEngine:
+    """N copies of a scene."""
+
+    def __init__(self, scene: Scene, num_envs: int) -> None:
+        """Start a client per environment and build the scene in each.
+
+        Args:
+            scene: What to build.
+            num_envs: N, at most 256.
+
+        Raises:
+            ValueError: Too many environments, or something in the scene that only MuJoCo simulates.
+        """
+        if not 1 <= num_envs <= MAX_ENVS:
+            raise ValueError(f"engine 'bullet': num_envs is {num_envs}; it takes 1 to {MAX_ENVS}, more run in 'mujoco'")
+        self.scene, self.num_envs = scene, num_envs
+        self.failed = np.zeros(num_envs, dtype=bool)
+        self._clients: list[int] = []
+        try:
+            for _ in range(num_envs):
+                self._clients.append(pybullet.connect(pybullet.DIRECT))
+                # The same calls in the same order give the same numbers for everything in every client.
+                self._model: BulletModel = build_model(self._clients[-1], scene)
+        except BaseException:
+            self.close()
+            raise
+        self._begin = [pybullet.saveState(physicsClientId=client) for client in self._clients]
+        self._arms = {mount.name: _Arm(mount, self._model.arms[mount.name], num_envs) for mount in scene.arms}
+        self._attached = {body.name: body for body in scene.bodies if body.attached_to}
+        self._moving = [body for body in scene.bodies if body.motion != "fixed" and not body.attached_to]
+        for arm in self._arms.values():
+            arm.q[:] = load_arm(arm.mount.robot).home
+        everywhere = np.arange(num_envs)
+        self.place(everywhere, Placement(joints={name: arm.q.copy() for name, arm in self._arms.items()}))
+
+    # Episodes
+
+    def place(self, ids: np.ndarray, placement: Placement) -> None:
+        """Begin anew in the environments `ids` (K,) int, at rest; nothing is left of what was, contacts included."""
+        for name in placement.poses:
+            if name not in {body.name for body in self._moving}:
+                raise ValueError(f"body {name!r} can't be placed; those that can: {[b.name for b in self._moving]}")
+        count = len(ids)
+        joints, velocities, poses = {}, {}, {}
+        for name, arm in self._arms.items():
+            open_width = np.full(count, arm.max_width)
+            width = placement.widths.get(name, open_width)
+            fingers = np.tile(0.5 * width[:, None], (1, len(arm.model.fingers)))
+            joints[name] = np.concatenate([placement.joints[name], fingers], axis=1)
+            velocities[name] = np.zeros_like(joints[name])
+        for body in self._moving:
+            usual = np.tile([*body.position, *body.orientation], (count, 1))
+            poses[body.name] = np.asarray(placement.poses.get(body.name, usual), dtype=float)
+        twists = {name: np.zeros((count, 6)) for name in poses}
+        self._put(ids, joints, velocities, poses, twists)
+        for arm in self._arms.values():
+            arm.other[ids], arm.friction[ids], arm.sensor[ids] = 0.0, 0.0, 0.0
+        self.failed[ids] = False
+
+    def _put(
+        self,
+        ids: np.ndarray,
+        joints: Mapping[str, np.ndarray],
+        velocities: Mapping[str, np.ndarray],
+        poses: Mapping[str, np.ndarray],
+        twists: Mapping[str, np.ndarray],
+    ) -> None:
+        """Positions and velocities of everything that moves, rows of `ids`, into clients without any contact."""
+        for row, env in enumerate(ids):
+            client = self._clients[env]
+            # Restored, not only reset: Bullet keeps contact points and motors' impulses from step to step.
+            pybullet.restoreState(self._begin[env], physicsClientId=client)
+            for name, arm in self._arms.items():
+                for link, angle, speed in zip(
+                    arm.links, joints[name][row].tolist(), velocities[name][row].tolist(), strict=True
+                ):
+                    pybullet.resetJointState(arm.model.index, link, angle, speed, physicsClientId=client)
+            for name, pose in poses.items():
+                body = self._model.bodies[name]
+                position = pose[row, :3] + rotation.rotate(pose[row, 3:], body.center)
+                w, x, y, z = rotation.multiply(pose[row, 3:], body.turn).tolist()
+                pybullet.resetBasePositionAndOrientation(
+                    body.index, position.tolist(), [x, y, z, w], physicsClientId=client
+                )
+                angular = twists[name][row, 3:]
+                linear = twists[name][row, :3] + np.cross(angular, position - pose[row, :3])
+                pybullet.resetBaseVelocity(body.index, linear.tolist(), angular.tolist(), physicsClientId=client)
+        for arm in self._arms.values():
+            self._read(arm, ids, after_step=False)
+
+    def substep(self, torques: Mapping[str, np.ndarray], widths: Mapping[str, np.ndarray]) -> None:
+        """Advance by one time step; environments whose physics breaks down stop and are marked in `failed`."""
+        dt = self.scene.timestep
+        for name, arm in self._arms.items():
+            self.failed |= ~np.isfinite(torques[name]).all(axis=1)
+            if arm.model.fingers:
+                self.failed |= ~np.isfinite(widths[name])
+        going = np.flatnonzero(~self.failed)
+        for name, arm in self._arms.items():
+            self._drive(arm, torques[name], widths.get(name), going, dt)
+        for env in going.tolist():
+            pybullet.stepSimulation(physicsClientId=self._clients[env])
+        for arm in self._arms.values():
+            before = arm.qd.copy()
+            self._read(arm, going, after_step=True)
+            arm.measure_other_forces(before, dt, going)
+            with np.errstate(invalid="ignore"):
+                self.failed |= ~(np.abs(arm.state[:, 1]) < _TOO_FAST).all(axis=1)
+
+    def _drive(
+        self, arm: _Arm, torques: np.ndarray, widths: np.ndarray | None, going: np.ndarray, dt: float
+    ) -> None:
+        """Set the torques and the fingers' motors for the next time step."""
+        index, joints, fingers = arm.model.index, arm.model.joints, arm.model.fingers
+        n = len(joints)
+        still = [0.0] * len(arm.links)
+        positions = arm.state[:, 0].tolist()
+        for env in going.tolist():
+            client, q = self._clients[env], positions[env]
+            arm.mass[env] = np.array(pybullet.calculateMassMatrix(index, q, physicsClientId=client))[:n, :n]
+            weight = pybullet.calculateInverseDynamics(index, q, still, still, physicsClientId=client)
+            arm.weight[env] = weight[:n]
+        applied = arm.applied(np.where(self.failed[:, None], 0.0, torques), dt).tolist()
+        forces, targets = [], []
+        if fingers:
+            wanted = 0.5 * widths[:, None]
+            share = np.abs(2.0 * (wanted - arm.state[:, 0, n:]) / _SATURATION).clip(_LEAST_SHARE, 1.0)
+            forces = (share * arm.max_force).tolist()
+            targets = np.broadcast_to(wanted, share.shape).tolist()
+        for env in going.tolist():
+            client = self._clients[env]
+            pybullet.setJointMotorControlArray(
+                index, joints, pybullet.TORQUE_CONTROL, forces=applied[env], physicsClientId=client
+            )
+            if fingers:
+                pybullet.setJointMotorControlArray(
+                    index,
+                    fingers,
+                    pybullet.POSITION_CONTROL,
+                    targetPositions=targets[env],
+                    forces=forces[env],
+                    positionGains=arm.finger_gains,
+                    physicsClientId=client,
+                )
+
+    def _read(self, arm: _Arm, ids: np.ndarray, after_step: bool) -> None:
+        """Joint angles and velocities of the environments `ids`; after a time step, the wrench sensor too."""
+        index, links = arm.model.index, arm.links
+        for env in ids.tolist():
+            states = pybullet.getJointStates(index, links, physicsClientId=self._clients[env])
+            arm.state[env] = [[state[0] for state in states], [state[1] for state in states]]
+            if arm.mount.wrench and after_step:
+                sensor = pybullet.getJointState(index, arm.model.palm, physicsClientId=self._clients[env])
+                arm.sensor[env] = sensor[2]
+        arm.kinematics = None
+
+    def refresh(self) -> None:
+        """Nothing to do: everything is of now."""
+
+    # Measurements
+
+    def joints(self, arm: str) -> tuple[np.ndarray, np.ndarray]:
+        """Angles and velocities (N, n); views."""
+        found = self._arms[arm]
+        return found.q, found.qd
+
+    def kinematics(self, arm: str) -> ArmKinematics:
+        """Tool pose and Jacobian in the world, of now."""
+        found = self._arms[arm]
+        if found.kinematics is None:
+            local = forward_kinematics(found.description, found.q)
+            turn, base = found.base_turn, found.base_orientation
+            jacobian = local.jacobian
+            position, orientation = local.tool_position, local.tool_orientation
+            if found.mount.yaw != 0.0:
+                jacobian = np.concatenate([turn @ jacobian[:, :3], turn @ jacobian[:, 3:]], axis=1)
+                position, orientation = position @ turn.T, rotation.multiply(base, orientation)
+            found.kinematics = ArmKinematics(position + found.mount.position, orientation, jacobian)
+        return found.kinematics
+
+    def width(self, arm: str) -> np.ndarray:
+        """Distance (N,) m between the fingers; 0 without fingers."""
+        found = self._arms[arm]
+        return found.state[:, 0, len(found.model.joints) :].sum(axis=1)
+
+    def wrench(self, arm: str) -> np.ndarray:
+        """Force and torque (N, 6) of the world on the tool, tool frame, its weight taken off; zero without sensor.
+
+        It is zero until the first time step: Bullet measures while it steps.
+        """
+        found = self._arms[arm]
+        if not found.mount.wrench:
+            return np.zeros((self.num_envs, 6))
+        wrench = found.wrench(self.kinematics(arm).tool_orientation, GRAVITY)
+        return np.where(found.sensor.any(axis=1)[:, None], wrench, 0.0)
+
+    def pose(self, body: str) -> np.ndarray:
+        """World pose (N, 7); of an arm's tool as `<arm>/tool`."""
+        arm, _, part = body.partition("/")
+        if part == "tool" and arm in self._arms:
+            kinematics = self.kinematics(arm)
+            return np.concatenate([kinematics.tool_position, kinematics.tool_orientation], axis=1)
+        if body in self._attached:
+            held = self._attached[body]
+            kinematics = self.kinematics(held.attached_to)
+            turn = kinematics.tool_orientation
+            position = kinematics.tool_position + rotation.rotate(turn, np.array(held.position))
+            return np.concatenate([position, rotation.multiply(turn, np.array(held.orientation))], axis=1)
+        found = self._model.bodies[body]
+        raw = np.array(
+            [
+                [value for part in pybullet.getBasePositionAndOrientation(found.index, physicsClientId=c) for value in part]
+                for c in self._clients
+            ]
+        )
+        orientation = rotation.multiply(raw[:, [6, 3, 4, 5]], rotation.conjugate(found.turn))
+        return np.concatenate([raw[:, :3] - rotation.rotate(orientation, found.center), orientation], axis=1)
+
+    def twist(self, body: str) -> np.ndarray:
+        """World twist (N, 6) of a free body's origin."""
+        found = self._model.bodies[body]
+        raw = [pybullet.getBaseVelocity(found.index, physicsClientId=client) for client in self._clients]
+        linear, angular = np.moveaxis(np.array(raw), 1, 0)
+        center = rotation.rotate(self.pose(body)[:, 3:], found.center)
+        return np.concatenate([linear - np.cross(angular, center), angular], axis=1)
+
+    # Storage
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What is needed to go on later: positions, velocities, and the forces that the rotors' torques build on.
+
+        Bullet can't hand out its contact points: where bodies touch, what follows `load_state` is not bit by bit
+        what follows `state`, but it is the same after every `load_state`.
+        """
+        stored = {"failed": self.failed.copy()}
+        for name, arm in self._arms.items():
+            stored[f"joints/{name}"] = arm.state.copy()
+            stored[f"sensor/{name}"] = arm.sensor.copy()
+            stored[f"other/{name}"], stored[f"friction/{name}"] = arm.other.copy(), arm.friction.copy()
+        for body in self._moving:
+            stored[f"pose/{body.name}"] = self.pose(body.name)
+            stored[f"twist/{body.name}"] = self.twist(body.name)
+        return stored
+
+    def load_state(self, stored: Mapping[str, np.ndarray]) -> None:
+        """Go on from what `state` returned."""
+        everywhere = np.arange(self.num_envs)
+        self._put(
+            everywhere,
+            {name: stored[f"joints/{name}"][:, 0] for name in self._arms},
+            {name: stored[f"joints/{name}"][:, 1] for name in self._arms},
+            {body.name: stored[f"pose/{body.name}"] for body in self._moving},
+            {body.name: stored[f"twist/{body.name}"] for body in self._moving},
+        )
+        for name, arm in self._arms.items():
+            arm.sensor[:] = stored[f"sensor/{name}"]
+            arm.other[:], arm.friction[:] = stored[f"other/{name}"], stored[f"friction/{name}"]
+        self.failed = np.array(stored["failed"], dtype=bool)
+
+    def close(self) -> None:
+        """End the clients."""
+        for client in self._clients:
+            pybullet.disconnect(physicsClientId=client)
+        self._clients = []
+
+
+class _Arm:
+    """An arm's state in all environments, and the torques that Bullet does not know of."""
+
+    def __init__(self, mount: ArmMount, model: BulletArm, num_envs: int) -> None:
+        self.mount, self.model = mount, model
+        description = self.description = load_arm(mount.robot)
+        n = description.num_joints
+        self.links = [*model.joints, *model.fingers]
+        self.state = np.zeros((num_envs, 2, len(self.links)))
+        """Positions and velocities of joints and fingers."""
+        self.q, self.qd = self.state[:, 0, :n], self.state[:, 1, :n]
+        self.sensor = np.zeros((num_envs, 6))
+        """Force and torque at the palm's joint as Bullet gives them."""
+        self.mass, self.weight = np.zeros((num_envs, n, n)), np.zeros((num_envs, n))
+        self.other = np.zeros((num_envs, n))
+        """Torques N m of everything else in the last time step: contacts, limits, Coriolis forces."""
+        self.friction = np.zeros((num_envs, n))
+        """Coulomb friction N m of the last time step, where the next one's search begins."""
+        self.kinematics: ArmKinematics | None = None
+        self._armature, self._damping = np.array(description.armature), np.array(description.joint_damping)
+        self._bounds = np.array(description.joint_friction, dtype=float).tolist()
+        self._limits = np.array(description.interface.limits["torque"], dtype=float)
+        gripper = description.gripper
+        self.max_width = float(gripper.max_width) if gripper is not None and model.fingers else 0.0
+        self.max_force = float(gripper.max_force) if gripper is not None else 0.0
+        self.finger_gains = [_FINGER_GAIN] * len(model.fingers)
+        self.base_orientation = rotation.from_yaw(np.array(mount.yaw))
+        self.base_turn = rotation.to_matrix(self.base_orientation)
+
+    def applied(self, torques: np.ndarray, dt: float) -> np.ndarray:
+        """Torques (N, n) for Bullet's joints, which have no damping, no friction and no armature.
+
+        The acceleration a solves (M + A + dt D) a = tau - D qd + other + friction, with armature A and damping D
+        implicit as in MuJoCo; Bullet's joints, of inertia M, get tau - D (qd + dt a) + friction - A a and the weight.
+        """
+        commanded = torques.clip(self._limits[:, 0], self._limits[:, 1]) - self._damping * self.qd
+        mobility = np.linalg.inv(self.mass + np.diag(self._armature + dt * self._damping))
+        free = (mobility @ (commanded + self.other)[..., None])[..., 0]
+        free = self._rub(mobility, free, dt)
+        self._known = commanded + self.friction - dt * self._damping * free
+        self._rotors = self._armature * free
+        return self._known - self._rotors + self.weight
+
+    def _rub(self, mobility: np.ndarray, acceleration: np.ndarray, dt: float) -> np.ndarray:
+        """Find the Coulomb friction and return the acceleration (N, n) with it.
+
+        Each joint's friction stops it within the time step as far as its bound allows: projected Gauss-Seidel.
+        """
+        acceleration = acceleration + (mobility @ self.friction[..., None])[..., 0]
+        for _ in range(_FRICTION_SWEEPS):
+            for k, bound in enumerate(self._bounds):
+                excess = (acceleration[:, k] + self.qd[:, k] / dt) / mobility[:, k, k]
+                change = (self.friction[:, k] - excess).clip(-bound, bound) - self.friction[:, k]
+                self.friction[:, k] += change
+                acceleration += mobility[:, k] * change[:, None]
+        return acceleration
+
+    def measure_other_forces(self, before: np.ndarray, dt: float, ids: np.ndarray) -> None:
+        """What else acted in the last time step, from the change of the velocities since `before` (N, n)."""
+        change = ((self.qd - before) / dt)[ids]
+        total = (self.mass[ids] @ change[..., None])[..., 0] + self._rotors[ids]
+        self.other[ids] = total - self._known[ids]
+
+    def wrench(self, tool_orientation: np.ndarray, gravity: float) -> np.ndarray:
+        """Force and torque (N, 6) of the world on the tool in its frame, its weight taken off."""
+        turn = self.model.sensor_turn
+        force, torque = self.sensor[:, :3] @ turn.T, self.sensor[:, 3:] @ turn.T
+        weight = rotation.rotate_inverse(tool_orientation, np.array([0.0, 0.0, -gravity * self.model.payload]))
+        force, torque = -force, -torque - np.cross(self.model.sensor_position, force)
+        return np.concatenate([force - weight, torque - np.cross(self.model.payload_center, weight)], axis=1)

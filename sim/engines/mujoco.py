@@ -1,0 +1,218 @@
+"""Scenes in MuJoCo on the CPU: `mujoco.batch` steps all environments in one call.
+
+The batch keeps one row of state per environment; what is read beside the state (poses, Jacobians) is copied out
+after every call and describes the beginning of its last time step, as on a robot whose measurements are one tick
+old. A call of one time step costs hardly more than its share of a long one, so that controllers run at the
+physics rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import mujoco
+import numpy as np
+from mujoco.batch import Batch, SimulationError
+
+from hardware.descriptions import load_arm
+from hardware.kinematics import ArmKinematics
+from sim.engines.base import Placement
+from sim.engines.mujoco_model import build_model
+from sim.scene import ArmMount, Scene
+
+
+class MujocoEngine:
+    """N copies of a scene."""
+
+    def __init__(self, scene: Scene, num_envs: int, *, threads: int = 1) -> None:
+        """Build the model and the batch.
+
+        Args:
+            scene: What to build.
+            num_envs: N.
+            threads: Of the physics; 0 takes every core.
+        """
+        self.scene, self.num_envs = scene, num_envs
+        self.model = build_model(scene)
+        self.batch = Batch(self.model, num_envs, nthread=threads)
+        self.failed = np.zeros(num_envs, dtype=bool)
+        bind = self.batch.bind
+        self._qpos, self._qvel, self._ctrl = bind("qpos"), bind("qvel"), bind("ctrl")
+        self._xpos, self._xquat = bind("xpos"), bind("xquat")
+        self._xanchor, self._xaxis = bind("xanchor"), bind("xaxis")
+        self._sensors = bind("sensordata") if self.model.nsensor else np.zeros((num_envs, 0))
+        self._mocap_pos, self._mocap_quat = bind("mocap_pos"), bind("mocap_quat")
+        self._arms = {mount.name: _Arm(self.model, mount, num_envs) for mount in scene.arms}
+        self._initial = np.array(self.batch.state)
+        self._body_ids = {self.model.body(i).name: i for i in range(self.model.nbody)}
+        self.batch.forward()
+
+    # Episodes
+
+    def place(self, ids: np.ndarray, placement: Placement) -> None:
+        """Begin anew in the environments `ids` (K,) int, at rest."""
+        self.batch.state[ids] = self._initial[ids]
+        for name, arm in self._arms.items():
+            self._qpos[ids, arm.positions] = placement.joints[name]
+            if arm.fingers is not None:
+                width = placement.widths.get(name, np.full(len(ids), arm.max_width))
+                self._qpos[ids, arm.fingers] = 0.5 * width[:, None]
+                self._ctrl[ids, arm.drive] = 0.5 * width
+        for name, pose in placement.poses.items():
+            body = self.model.body(name)
+            if body.mocapid[0] >= 0:
+                self._mocap_pos[ids, body.mocapid[0]] = pose[:, :3]
+                self._mocap_quat[ids, body.mocapid[0]] = pose[:, 3:]
+            elif body.jntnum[0] == 1 and self.model.jnt_type[body.jntadr[0]] == mujoco.mjtJoint.mjJNT_FREE:
+                first = self.model.jnt_qposadr[body.jntadr[0]]
+                self._qpos[ids, first : first + 7] = pose
+            else:
+                raise ValueError(f"body {name!r} can't be placed: its motion is {self.scene.body(name).motion!r}")
+        self.failed[ids] = False
+        self.batch.forward(ids=ids)
+
+    def substep(self, torques: Mapping[str, np.ndarray], widths: Mapping[str, np.ndarray]) -> None:
+        """Advance by one time step; environments whose physics breaks down stop and are marked in `failed`."""
+        for name, arm in self._arms.items():
+            self._ctrl[:, arm.motors] = torques[name]
+            if arm.fingers is not None:
+                self._ctrl[:, arm.drive] = 0.5 * widths[name]
+        try:
+            self.batch.step(nstep=1)
+        except SimulationError as error:
+            self.failed[list(error.ids)] = True
+
+    def refresh(self) -> None:
+        """Bring poses and kinematics up to date with the newest positions."""
+        self.batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS)
+
+    # Measurements
+
+    def joints(self, arm: str) -> tuple[np.ndarray, np.ndarray]:
+        """Angles and velocities (N, n); views."""
+        found = self._arms[arm]
+        return self._qpos[:, found.positions], self._qvel[:, found.velocities]
+
+    def kinematics(self, arm: str) -> ArmKinematics:
+        """Tool pose and Jacobian in the world, of the beginning of the last time step."""
+        found = self._arms[arm]
+        axes, anchors = self._xaxis[:, found.joints], self._xanchor[:, found.joints]
+        tool = self._xpos[:, found.tool]
+        if found.jacobian is None:
+            found.jacobian = np.empty((self.num_envs, 6, axes.shape[1]))
+        jacobian = found.jacobian
+        ax, ay, az = axes[..., 0], axes[..., 1], axes[..., 2]
+        arm_x = tool[:, 0:1] - anchors[..., 0]
+        arm_y = tool[:, 1:2] - anchors[..., 1]
+        arm_z = tool[:, 2:3] - anchors[..., 2]
+        jacobian[:, 0] = ay * arm_z - az * arm_y
+        jacobian[:, 1] = az * arm_x - ax * arm_z
+        jacobian[:, 2] = ax * arm_y - ay * arm_x
+        jacobian[:, 3], jacobian[:, 4], jacobian[:, 5] = ax, ay, az
+        return ArmKinematics(tool, self._xquat[:, found.tool], jacobian)
+
+    def width(self, arm: str) -> np.ndarray:
+        """Distance (N,) m between the fingers; 0 without fingers."""
+        fingers = self._arms[arm].fingers
+        if fingers is None:
+            return np.zeros(self.num_envs)
+        return self._qpos[:, fingers].sum(axis=1)
+
+    def wrench(self, arm: str) -> np.ndarray:
+        """Force and torque (N, 6) of the world on the tool, tool frame, its weight taken off; zero without sensor."""
+        found = self._arms[arm]
+        if found.wrench is None:
+            return np.zeros((self.num_envs, 6))
+        # The sensor gives what the palm does to the flange; the world's part is its negative, plus the weight.
+        turn = _matrices(self._xquat[:, found.palm])
+        weight = turn.transpose(0, 2, 1) @ (found.payload * self.model.opt.gravity)
+        force = -self._sensors[:, found.wrench[0] : found.wrench[0] + 3] - weight
+        torque = -self._sensors[:, found.wrench[1] : found.wrench[1] + 3] - np.cross(found.payload_center, weight)
+        offset = found.tool_in_palm
+        torque = torque - np.cross(offset, force)
+        yaw = found.tool_turn
+        return np.concatenate([force @ yaw, torque @ yaw], axis=1)
+
+    def pose(self, body: str) -> np.ndarray:
+        """World pose (N, 7); of an arm's tool as `<arm>/tool`."""
+        index = self._body_ids[body]
+        return np.concatenate([self._xpos[:, index], self._xquat[:, index]], axis=1)
+
+    def twist(self, body: str) -> np.ndarray:
+        """World twist (N, 6) of a free body's origin."""
+        first = self.model.jnt_dofadr[self.model.body(body).jntadr[0]]
+        linear, angular = self._qvel[:, first : first + 3], self._qvel[:, first + 3 : first + 6]
+        # A free joint's angular velocity is in the body's frame.
+        turn = _matrices(self._xquat[:, self._body_ids[body]])
+        return np.concatenate([linear, (turn @ angular[..., None])[..., 0]], axis=1)
+
+    # Storage
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that is needed to go on later, bit by bit."""
+        return {"state": np.array(self.batch.state), "failed": self.failed.copy()}
+
+    def load_state(self, stored: Mapping[str, np.ndarray]) -> None:
+        """Go on from what `state` returned."""
+        self.batch.state[:] = stored["state"]
+        self.failed = np.array(stored["failed"], dtype=bool)
+        self.batch.forward()
+
+    def close(self) -> None:
+        """Nothing is held outside of memory."""
+
+
+class _Arm:
+    """Where an arm's numbers lie in the model's arrays."""
+
+    def __init__(self, model: mujoco.MjModel, mount: ArmMount, num_envs: int) -> None:
+        description = load_arm(mount.robot)
+        names = [f"{mount.name}/{joint}" for joint in description.interface.actuators]
+        ids = [model.joint(name).id for name in names]
+        # Slices give views, index lists copies: the joints of a chain follow each other.
+        self.joints = _run(ids)
+        self.positions = _run([int(model.jnt_qposadr[i]) for i in ids])
+        self.velocities = _run([int(model.jnt_dofadr[i]) for i in ids])
+        self.motors = _run([model.actuator(name).id for name in names])
+        self.tool = model.body(f"{mount.name}/tool").id
+        self.palm = model.body(f"{mount.name}/palm").id
+        self.fingers: slice | None = None
+        self.drive, self.max_width = 0, 0.0
+        if mount.gripper and description.gripper is not None:
+            fingers = [model.joint(f"{mount.name}/finger_{side}") for side in ("left", "right")]
+            self.fingers = _run([int(finger.qposadr[0]) for finger in fingers])
+            self.drive, self.max_width = model.actuator(f"{mount.name}/gripper").id, description.gripper.max_width
+        self.wrench: tuple[int, int] | None = None
+        if mount.wrench:
+            self.wrench = tuple(int(model.sensor(f"{mount.name}/{name}").adr[0]) for name in ("force", "torque"))  # type: ignore[assignment]
+        self.payload, self.payload_center = _payload(model, self.palm)
+        self.tool_in_palm = model.body_pos[self.tool].copy()
+        self.tool_turn = _matrices(model.body_quat[self.tool][None])[0]
+        self.jacobian: np.ndarray | None = None
+
+
+def _payload(model: mujoco.MjModel, palm: int) -> tuple[float, np.ndarray]:
+    """Mass kg of all that hangs on the palm, and its centre (3,) m in the palm's frame, fingers as in the model."""
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    mass = float(model.body_subtreemass[palm])
+    turn = data.xmat[palm].reshape(3, 3)
+    return mass, turn.T @ (data.subtree_com[palm] - data.xpos[palm])
+
+
+def _run(ids: list[int]) -> slice:
+    if ids != list(range(ids[0], ids[0] + len(ids))):
+        raise ValueError(f"the joints of an arm must follow each other in the model; their indices are {ids}")
+    return slice(ids[0], ids[0] + len(ids))
+
+
+def _matrices(quaternions: np.ndarray) -> np.ndarray:
+    """Rotation matrices (N, 3, 3) of quaternions (N, 4)."""
+    w, x, y, z = quaternions.T
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.moveaxis(np.array(rows), 2, 0)
