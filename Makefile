@@ -33,8 +33,8 @@ format: setup ## sort imports, fix what can be fixed, format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup ## measure speed; writes runs/bench.json
-	$(BIN)/python -m robot_rl.bench --out runs/bench.json
+bench: setup ## measure what docs/benchmarks claims: speed, experts, training (hours; `make bench PART=speed` 2 minutes)
+	$(BIN)/python -m robot_rl.bench $(PART)
 
 clean: ## remove .venv, caches and build results; runs/ stays
 	rm -rf .venv .bootstrap build dist install log *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -106,6 +106,30 @@ def rotation_difference(
     return (rotation.to_rotation_vector(difference) * scale).clip(-limit, limit), memory
 
 
+def behind_difference(
+    state: ArmState,
+    setpoint: ArmSetpoint,
+    memory: Memory,
+    *,
+    period: float,
+    of: str,
+    offset: float,
+    scale: float,
+    limit: float,
+    arm: str = "",
+) -> tuple[Array, Memory]:
+    """Way (..., 3) m from the tool to the point `offset` m behind `of`, seen from the goal, times `scale`.
+
+    Where a tool has to be to push `of` towards the goal. Clipped to ±`limit`.
+    """
+    thing = pose_of(state, of, arm)[..., :3]
+    xp = array_namespace(thing)
+    way = setpoint.tool_pose[..., :3] - thing
+    length = xp.linalg.vector_norm(way, axis=-1, keepdims=True)
+    behind = thing - way * (offset / length.clip(1e-3))
+    return ((behind - arm_of(state, arm).tool_pose[..., :3]) * scale).clip(-limit, limit), memory
+
+
 def tool_twist(
     state: ArmState,
     setpoint: ArmSetpoint,
@@ -183,6 +207,9 @@ ARM_TERMS: dict[str, Term] = {
     "orientation": Term(function=orientation, size=lambda **_: 6, poses=("of",)),
     "position_difference": Term(function=position_difference, size=lambda **_: 3, poses=("of", "origin")),
     "rotation_difference": Term(function=rotation_difference, size=lambda **_: 3, poses=("of", "origin")),
+    "behind_difference": Term(
+        function=behind_difference, size=lambda **_: 3, signals=("tool_pose",), poses=("of",)
+    ),
     "tool_twist": Term(function=tool_twist, size=lambda **_: 6, signals=("tool_twist",)),
     "gripper_width": Term(function=gripper_width, size=lambda **_: 1, signals=("gripper_width",)),
     "wrench": Term(function=wrench, size=lambda **_: 6, signals=("wrench",)),

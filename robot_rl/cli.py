@@ -60,6 +60,13 @@ COMMANDS = {
         extra="sim",
         needs=_TORCH,
     ),
+    "play": Command(
+        summary="watch a policy or the scripted expert: window, browser or video",
+        module="robot_rl.play",
+        config="PlayConfig",
+        extra="sim",
+        needs=(*_TORCH, "mujoco"),
+    ),
     "export": Command(
         summary="write the bundle of a training run's checkpoint",
         module="robot_rl.export",

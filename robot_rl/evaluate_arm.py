@@ -56,6 +56,7 @@ def run_arm(
     }
     if "cost" in merged:
         result["constraint_cost"] = float(merged["cost"].mean())
+        result["constraint_limit"] = task.cost_limit
     return result
 
 

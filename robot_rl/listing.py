@@ -16,7 +16,7 @@ from hardware.descriptions import list_descriptions, load_description
 from robot_rl.errors import unknown_name
 
 _ROOT = Path(__file__).resolve().parent.parent
-_ALGORITHMS = ("apg", "ppo")
+_ALGORITHMS = ("apg", "ppo", "ppo-lagrangian")
 """One file of this package each."""
 _HEADLINE = re.compile(r"`(?P<name>[\w-]+)`: (?P<summary>.+?)(?:\.(?:\s|$)|$)", re.DOTALL)
 
@@ -55,7 +55,7 @@ def list_tasks() -> list[Entry]:
 
 def list_algorithms() -> list[Entry]:
     """Algorithms of `robot_rl/`, one file each."""
-    paths = [(name, _ROOT / "robot_rl" / f"{name}.py") for name in _ALGORITHMS]
+    paths = [(name, _ROOT / "robot_rl" / f"{name.replace('-', '_')}.py") for name in _ALGORITHMS]
     return [Entry(name=name, summary=_first_sentence(path), path=str(path)) for name, path in paths if path.is_file()]
 
 

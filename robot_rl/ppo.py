@@ -12,24 +12,25 @@ eq. 16; a learning rate that follows the KL divergence as in Rudin et al., "Lear
 - the critic sees `states`, the true state and parameters, where the environment has them; the policy
   never does (asymmetric actor-critic, Pinto et al. 2018);
 - the mean of the policy is squashed by tanh into [-1, 1]; samples beyond are clipped by the environment;
-- an episode that the time limit ends is not over: its last value is that of its last observation. An
-  episode that fails is: its last value is 0 (Pardo et al., "Time limits in reinforcement learning", 2018);
-- the auto-reset is that of `NEXT_STEP`, in which one transition per episode has an action that was
-  ignored. It is left out of every mean and every gradient;
+- an episode that the time limit ends is not over, see `robot_rl.rollouts`; the transition with which an episode
+  begins there is left out of every mean and every gradient;
 - rewards are multiplied by 1 - discount, so that values have the size of one reward.
+
+Beside the reward there may be further signals with a critic each: `robot_rl.ppo_lagrangian` adds the costs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from robot_rl.networks import TanhPolicy
+from robot_rl.networks import Critic, NormalizedPolicy
+from robot_rl.rollouts import Collector, Rollout, gae, log_probability
 from sim.factory import build_env
 from sim.tasks import Task
 
@@ -84,104 +85,16 @@ class PpoConfig:
             raise ValueError(f"discount is {self.discount}; expected 0 to below 1, e.g. 0.99")
 
 
-class Normalizer(nn.Module):
-    """Shifts and scales features by their running mean and deviation; exported with the network."""
-
-    mean: Tensor
-    variance: Tensor
-    count: Tensor
-
-    def __init__(self, size: int) -> None:
-        """Start with mean 0 and deviation 1 of `size` features."""
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("variance", torch.ones(size))
-        self.register_buffer("count", torch.tensor(0.0, dtype=torch.float64))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Normalized features (..., size), at most 10 deviations from the mean."""
-        return ((features - self.mean) / torch.sqrt(self.variance + 1e-4)).clamp(-10.0, 10.0)
-
-    @torch.no_grad()
-    def update(self, features: Tensor) -> None:
-        """Take samples (K, size) into account (Chan et al. 1983, the parallel form of Welford's)."""
-        total = self.count + len(features)
-        share = (len(features) / total).float()
-        shift = features.mean(0) - self.mean
-        spread = features.var(0, correction=0)
-        variance = self.variance + share * (spread - self.variance) + share * (1.0 - share) * shift.square()
-        self.variance.copy_(torch.where(self.count > 0, variance, spread))
-        self.mean.add_(share * shift)
-        self.count.copy_(total)
-
-
-class NormalizedPolicy(nn.Module):
-    """The deterministic policy: raw observation (..., D) to normalized action (..., A) in [-1, 1]."""
-
-    def __init__(self, size: int, actions: int, hidden: Sequence[int], initial_action: float) -> None:
-        """Build an untrained policy."""
-        super().__init__()
-        self.normalizer = Normalizer(size)
-        self.network = TanhPolicy(size, actions, hidden, initial_action)
-
-    def forward(self, observation: Tensor) -> Tensor:
-        """Mean action."""
-        action: Tensor = self.network(self.normalizer(observation))
-        return action
-
-
-class Critic(nn.Module):
-    """The value function: raw features (..., S) to the expected discounted return (...)."""
-
-    def __init__(self, size: int, hidden: Sequence[int]) -> None:
-        """Build an untrained value function."""
-        super().__init__()
-        self.normalizer = Normalizer(size)
-        widths = [size, *hidden]
-        layers: list[nn.Module] = []
-        for width_in, width_out in zip(widths[:-1], widths[1:], strict=True):
-            layers += [nn.Linear(width_in, width_out), nn.ELU()]
-        self.network = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Value."""
-        value: Tensor = self.network(self.normalizer(features))
-        return value[..., 0]
-
-
-@dataclass(frozen=True, eq=False)
-class Rollout:
-    """What happened in T steps of N environments."""
-
-    obs: Tensor
-    """Shape (T, N, D)."""
-    critic_obs: Tensor
-    """Shape (T, N, S)."""
-    actions: Tensor
-    """Shape (T, N, A), as sampled, before the environment clips them."""
-    means: Tensor
-    """Shape (T, N, A), of the policy that sampled them."""
-    log_probs: Tensor
-    """Shape (T, N), of the actions."""
-    rewards: Tensor
-    """Shape (T, N)."""
-    ended: Tensor
-    """Shape (T, N) bool: the episode ended in this step."""
-    failed: Tensor
-    """Shape (T, N) bool: it ended, and not by the time limit."""
-    valid: Tensor
-    """Shape (T, N) bool: the action acted; false in the step that began a new episode."""
-    last_critic_obs: Tensor
-    """Shape (N, S), after the last step."""
-
-
 def init(task: Task, config: PpoConfig, seed: int, device: str = "cpu") -> Ppo:
     """Begin a training run on a task; `seed` alone decides it on one machine."""
     return Ppo(build_env(task, config.num_envs, device=device, seed=seed), config, seed)
 
 
 class Ppo:
-    """The state of a training run: policy, value function, optimizer, and the environments."""
+    """The state of a training run: policy, value functions, optimizer, and the environments."""
+
+    signals: ClassVar[tuple[str, ...]] = ("rewards",)
+    """Fields of `Rollout` that have a value function each."""
 
     def __init__(self, env: Any, config: PpoConfig, seed: int) -> None:
         """Begin on any environment that passes `sim.check_vec_env`."""
@@ -195,49 +108,49 @@ class Ppo:
         with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
             torch.manual_seed(seed)
             self.actor = NormalizedPolicy(env.num_obs, env.num_actions, config.hidden, config.initial_action).to(device)
-            self.critic = Critic(env.num_states or env.num_obs, config.critic_hidden).to(device)
+            size = env.num_states or env.num_obs
+            self.critics = nn.ModuleDict({name: Critic(size, config.critic_hidden) for name in self.signals}).to(device)
         self.log_std = nn.Parameter(torch.full((env.num_actions,), math.log(config.initial_std), device=device))
-        self._parameters = [*self.actor.parameters(), *self.critic.parameters(), self.log_std]
+        self._parameters = [*self.actor.parameters(), *self.critics.parameters(), self.log_std]
         self._optimizer = torch.optim.Adam(self._parameters, lr=config.learning_rate)
-        self._observations: dict[str, Tensor] = env.reset()
-        self._ended = torch.zeros(env.num_envs, dtype=torch.bool, device=device)
-        self._return = torch.zeros(env.num_envs, device=device)
-        self._length = torch.zeros(env.num_envs, device=device)
-        # Return, length and failure (0 or 1) of the newest episodes that ended.
-        self._episodes = torch.zeros(0, 3, device=device)
+        self.collector = Collector(env)
 
     def policy(self) -> nn.Module:
         """The deterministic policy: observation (N, D) to normalized action (N, A), normalization inside."""
         return self.actor
 
     def update(self) -> dict[str, float]:
-        """One rollout and its epochs; returns metrics.
-
-        `episode_return`, `episode_length` and `failure_rate` are those of the exploring policy, over the
-        last `num_envs` episodes that ended; they are left out until one has.
+        """One rollout and its epochs; returns metrics, those of `Collector.episode_means` among them.
 
         Raises:
             FloatingPointError: Something is not finite; the message names what was first.
         """
-        rollout, log = self._collect()
+        config = self.config
+        rollout, log = self.collector.collect(self.actor, self.log_std, config.horizon, self._generator)
+        if (broken := rollout.broken()) is not None:
+            self._check(**{broken[0]: broken[1]})
+        values, advantages, returns = {}, {}, {}
         with torch.no_grad():
-            values = self.critic(torch.cat([rollout.critic_obs, rollout.last_critic_obs[None]]))
-            self._check(values=values)
-            advantages = gae(rollout, values, self.config.discount, self.config.gae_lambda)
-            returns = advantages + values[:-1]
-        losses = self._learn(rollout, values[:-1], advantages, returns)
+            critic_obs = torch.cat([rollout.critic_obs, rollout.last_critic_obs[None]])
+            for name, critic in self.critics.items():
+                predicted = critic(critic_obs)
+                self._check(values=predicted)
+                signal = getattr(rollout, name)
+                advantages[name] = gae(rollout, signal, predicted, config.discount, config.gae_lambda)
+                values[name] = predicted[:-1]
+                returns[name] = advantages[name] + values[name]
+        losses = self._learn(rollout, self._combined(advantages), values, returns)
         chosen = rollout.valid.flatten()
         self.actor.normalizer.update(rollout.obs.flatten(0, 1)[chosen])
-        self.critic.normalizer.update(rollout.critic_obs.flatten(0, 1)[chosen])
+        for critic in self.critics.values():
+            critic.normalizer.update(rollout.critic_obs.flatten(0, 1)[chosen])
         self.updates += 1
-        names = ("episode_return", "episode_length", "failure_rate")
-        episodes = dict(zip(names, self._episodes.mean(0).tolist(), strict=True))
-        spread = returns[rollout.valid].var().clamp(min=1e-9)
-        explained = 1.0 - advantages[rollout.valid].var() / spread
+        spread = returns["rewards"][rollout.valid].var().clamp(min=1e-9)
+        explained = 1.0 - advantages["rewards"][rollout.valid].var() / spread
         return {
             **losses,
             "reward": float(rollout.rewards[rollout.valid].mean()),
-            **(episodes if len(self._episodes) > 0 else {}),
+            **self.collector.episode_means(),
             "explained_variance": float(explained),
             "std": float(self.log_std.detach().exp().mean()),
             "learning_rate": self._optimizer.param_groups[0]["lr"],
@@ -245,54 +158,15 @@ class Ppo:
             **log,
         }
 
-    # Collecting
-
-    @torch.no_grad()
-    def _collect(self) -> tuple[Rollout, dict[str, float]]:
-        """Run every environment for `horizon` steps."""
-        rows: list[dict[str, Tensor]] = []
-        logs: list[dict[str, Tensor]] = []
-        finished: list[Tensor] = []
-        std = self.log_std.exp()
-        for _ in range(self.config.horizon):
-            obs, critic_obs, valid = self._observations["obs"], self._critic_features(), ~self._ended
-            mean = self.actor(obs)
-            noise = torch.randn(mean.shape, generator=self._generator, device=mean.device)
-            action = mean + std * noise
-            log_prob = log_probability(action, mean, self.log_std)
-            self._observations, reward, self._ended, extras = self.env.step(action)
-            failed = self._ended & ~extras["time_outs"]
-            rows.append(
-                {
-                    "obs": obs,
-                    "critic_obs": critic_obs,
-                    "actions": action,
-                    "means": mean,
-                    "log_probs": log_prob,
-                    "rewards": reward,
-                    "ended": self._ended,
-                    "failed": failed,
-                    "valid": valid,
-                }
-            )
-            logs.append(extras.get("log", {}))
-            self._return = torch.where(valid, self._return + reward, 0.0)
-            self._length = torch.where(valid, self._length + 1.0, 0.0)
-            episodes = torch.stack([self._return, self._length, failed.float()], dim=-1)
-            finished.append(episodes[self._ended])
-        columns = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-        rollout = Rollout(**columns, last_critic_obs=self._critic_features())
-        self._check_rollout(rollout)
-        self._episodes = torch.cat([self._episodes, *finished])[-self.config.num_envs :]
-        names = logs[0].keys()
-        return rollout, {name: float(torch.stack([log[name] for log in logs]).mean()) for name in names}
-
-    def _critic_features(self) -> Tensor:
-        return self._observations.get("states", self._observations["obs"])
-
     # Learning
 
-    def _learn(self, rollout: Rollout, values: Tensor, advantages: Tensor, returns: Tensor) -> dict[str, float]:
+    def _combined(self, advantages: Mapping[str, Tensor]) -> Tensor:
+        """What the policy is to increase (T, N), of the advantages of each signal."""
+        return advantages["rewards"]
+
+    def _learn(
+        self, rollout: Rollout, advantages: Tensor, values: Mapping[str, Tensor], returns: Mapping[str, Tensor]
+    ) -> dict[str, float]:
         """Epochs of mini-batches over the valid transitions; mean losses."""
         config = self.config
         chosen = rollout.valid.flatten().nonzero()[:, 0]
@@ -302,7 +176,8 @@ class Ppo:
 
         obs, critic_obs, actions = flat(rollout.obs), flat(rollout.critic_obs), flat(rollout.actions)
         old_means, old_log_probs = flat(rollout.means), flat(rollout.log_probs)
-        old_values, returns, advantages = flat(values), flat(returns), flat(advantages)
+        old_values = {name: flat(value) for name, value in values.items()}
+        returns, advantages = {name: flat(value) for name, value in returns.items()}, flat(advantages)
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         old_log_std = self.log_std.detach().clone()
         totals: dict[str, float] = {}
@@ -316,7 +191,12 @@ class Ppo:
                 advantage = advantages[batch]
                 clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
                 policy_loss = -torch.minimum(ratio * advantage, clipped * advantage).mean()
-                value_loss = self._value_loss(critic_obs[batch], old_values[batch], returns[batch])
+                value_loss = torch.stack(
+                    [
+                        self._value_loss(critic(critic_obs[batch]), old_values[name][batch], returns[name][batch])
+                        for name, critic in self.critics.items()
+                    ]
+                ).sum()
                 entropy = (self.log_std + 0.5 * math.log(2.0 * math.pi * math.e)).sum()
                 loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
                 kl = kl_divergence(old_means[batch], old_log_std, mean.detach(), self.log_std.detach())
@@ -341,8 +221,7 @@ class Ppo:
                     totals[name] = totals.get(name, 0.0) + float(part.detach()) / steps
         return totals
 
-    def _value_loss(self, critic_obs: Tensor, old_values: Tensor, returns: Tensor) -> Tensor:
-        values = self.critic(critic_obs)
+    def _value_loss(self, values: Tensor, old_values: Tensor, returns: Tensor) -> Tensor:
         loss = (values - returns).square()
         if self.config.value_clip > 0.0:
             near = old_values + (values - old_values).clamp(-self.config.value_clip, self.config.value_clip)
@@ -368,30 +247,15 @@ class Ppo:
                     f"lower learning_rate ({self.config.learning_rate:g})"
                 )
 
-    def _check_rollout(self, rollout: Rollout) -> None:
-        """Stop where a rollout is not finite, at what was so first."""
-        parts = {  # of one step, in the order in which they cause each other
-            "observations": rollout.obs,
-            "states": rollout.critic_obs,
-            "actions": rollout.actions,
-            "rewards": rollout.rewards,
-        }
-        broken = {name: (~torch.isfinite(part)).flatten(1).any(1) for name, part in parts.items()}
-        if bool(torch.stack(list(broken.values())).any()):
-            first = min(broken, key=lambda name: int((~broken[name]).long().cumprod(0).sum()))
-            self._check(**{first: parts[first]})
-
     # Storage
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that a later process needs to go on with the same run, bit by bit, as named tensors."""
         state: dict[str, Tensor] = {f"actor.{k}": v for k, v in self.actor.state_dict().items()}
-        state.update({f"critic.{k}": v for k, v in self.critic.state_dict().items()})
+        state.update({f"critics.{k}": v for k, v in self.critics.state_dict().items()})
         for index, slot in self._optimizer.state_dict()["state"].items():
             state.update({f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in slot.items()})
-        state.update({f"env.{k}": v for k, v in self.env.state_dict().items()})
-        state.update({f"observations.{k}": v for k, v in self._observations.items()})
-        state.update(self._counters())
+        state.update({f"collector.{k}": v for k, v in self.collector.state_dict().items()})
         state["log_std"] = self.log_std.detach()
         state["generator"] = self._generator.get_state()
         state["updates"] = torch.tensor(self.updates)
@@ -405,7 +269,7 @@ class Ppo:
             return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
 
         self.actor.load_state_dict(part("actor."))
-        self.critic.load_state_dict(part("critic."))
+        self.critics.load_state_dict(part("critics."))
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in part("optimizer.").items():
             index, key = name.split(".")
@@ -413,29 +277,11 @@ class Ppo:
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": slots, "param_groups": groups})
         self._optimizer.param_groups[0]["lr"] = float(state["learning_rate"])
-        self.env.load_state_dict(part("env."))
-        self._observations = {name: value.clone() for name, value in part("observations.").items()}
-        counters = {name: state[name].clone() for name in self._counters()}
-        self._ended, self._return = counters["ended"], counters["return"]
-        self._length, self._episodes = counters["length"], counters["episodes"]
+        self.collector.load_state_dict(part("collector."))
         with torch.no_grad():
             self.log_std.copy_(state["log_std"])
         self._generator.set_state(state["generator"].cpu())
         self.updates = int(state["updates"])
-
-    def _counters(self) -> dict[str, Tensor]:
-        return {
-            "ended": self._ended,
-            "return": self._return,
-            "length": self._length,
-            "episodes": self._episodes,
-        }
-
-
-def log_probability(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Logarithm of the normal density (...) of actions (..., A)."""
-    distance = (action - mean) * torch.exp(-log_std)
-    return -(0.5 * distance.square() + log_std + 0.5 * math.log(2.0 * math.pi)).sum(-1)
 
 
 def kl_divergence(old_mean: Tensor, old_log_std: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
@@ -443,19 +289,3 @@ def kl_divergence(old_mean: Tensor, old_log_std: Tensor, mean: Tensor, log_std: 
     variance = torch.exp(2.0 * log_std)
     spread = (torch.exp(2.0 * old_log_std) + (old_mean - mean).square()) / (2.0 * variance)
     return (log_std - old_log_std + spread - 0.5).sum(-1).mean()
-
-
-def gae(rollout: Rollout, values: Tensor, discount: float, gae_lambda: float) -> Tensor:
-    """Generalized advantages (T, N), given values (T + 1, N) of the observations.
-
-    In `NEXT_STEP` the observation after an end is the last one of the same episode, so its value is the
-    one to go on with after a time-out. Advantages where `rollout.valid` is false mean nothing.
-    """
-    advantages = torch.zeros_like(rollout.rewards)
-    following = torch.zeros_like(values[0])
-    for t in reversed(range(len(rollout.rewards))):
-        next_value = torch.where(rollout.failed[t], 0.0, values[t + 1])
-        delta = (1.0 - discount) * rollout.rewards[t] + discount * next_value - values[t]
-        following = delta + discount * gae_lambda * torch.where(rollout.ended[t], 0.0, following)
-        advantages[t] = following
-    return advantages

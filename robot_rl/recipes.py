@@ -5,7 +5,10 @@ docs/benchmarks says what each of them reaches; the command line changes any of 
 
 from __future__ import annotations
 
+import dataclasses
+
 from robot_rl.ppo import PpoConfig
+from robot_rl.ppo_lagrangian import PpoLagrangianConfig
 from robot_rl.runs import TrainConfig
 
 _REACH = PpoConfig(
@@ -23,12 +26,20 @@ _REACH = PpoConfig(
     entropy_weight=0.0,
 )
 
+_REACH_REGION = dataclasses.replace(_REACH, updates=90)
+
 RECIPES: dict[str, TrainConfig] = {
     config.task: config
     for config in (
         TrainConfig(task="quadrotor-hover"),
         TrainConfig(task="quadrotor-track"),
         TrainConfig(task="arm-reach", algorithm="ppo", ppo=_REACH),
+        TrainConfig(
+            task="arm-reach-region",
+            algorithm="ppo-lagrangian",
+            ppo=_REACH_REGION,  # `--algorithm ppo` ignores the region
+            ppo_lagrangian=PpoLagrangianConfig(**dataclasses.asdict(_REACH_REGION)),
+        ),
     )
 }
 """By task."""

@@ -20,11 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tyro.conf import Positional
 
-from robot_rl import ppo
+from robot_rl import ppo, ppo_lagrangian
 from robot_rl.apg import Apg, ApgConfig, CostWeights
 from robot_rl.errors import UserError, unknown_name
 from robot_rl.evaluate import randomization_terms
 from robot_rl.ppo import PpoConfig
+from robot_rl.ppo_lagrangian import PpoLagrangianConfig
 from sim.tasks import TASKS, Task
 from sim.tasks.arm import ArmTask
 
@@ -35,8 +36,9 @@ class TrainConfig:
 
     task: Positional[str]
     """Task, e.g. quadrotor-hover; `robot-rl list` shows them."""
-    algorithm: Literal["apg", "ppo"] = "apg"
-    """Analytic policy gradients (differentiable tasks, seconds) or PPO (any task, minutes)."""
+    algorithm: Literal["apg", "ppo", "ppo-lagrangian"] = "apg"
+    """Analytic policy gradients (differentiable tasks, seconds), PPO (any task, minutes), or PPO that keeps a task's
+    costs under their limit."""
     seed: int = 0
     """Decides everything that is random."""
     out: Path | None = None
@@ -51,6 +53,8 @@ class TrainConfig:
     """Settings of `apg`."""
     ppo: PpoConfig = PpoConfig()
     """Settings of `ppo`."""
+    ppo_lagrangian: PpoLagrangianConfig = PpoLagrangianConfig()
+    """Settings of `ppo-lagrangian`."""
 
 
 class Learner(Protocol):
@@ -82,9 +86,10 @@ def restore(folder: Path) -> tuple[Any, dict[str, Any]]:
         UserError: The folder holds no checkpoint.
     """
     stored = json.loads((folder / "config.json").read_text())
-    config = TrainConfig(
-        **{**stored, "out": folder, "apg": _apg_config(stored["apg"]), "ppo": _ppo_config(stored["ppo"])}
-    )
+    settings = {"apg": _apg_config(stored["apg"]), "ppo": _ppo_config(PpoConfig, stored["ppo"])}
+    if "ppo_lagrangian" in stored:  # older runs have none
+        settings["ppo_lagrangian"] = _ppo_config(PpoLagrangianConfig, stored["ppo_lagrangian"])
+    config = TrainConfig(**{**stored, "out": folder, **settings})
     learner, _ = make_learner(config, find_task(config))
     path = folder / "checkpoint.safetensors"
     if not path.is_file():
@@ -97,9 +102,9 @@ def _apg_config(stored: Mapping[str, Any]) -> ApgConfig:
     return ApgConfig(**{**stored, "cost": CostWeights(**stored["cost"]), "hidden": tuple(stored["hidden"])})
 
 
-def _ppo_config(stored: Mapping[str, Any]) -> PpoConfig:
+def _ppo_config(kind: type[PpoConfig], stored: Mapping[str, Any]) -> PpoConfig:
     lists = {name: tuple(stored[name]) for name in ("hidden", "critic_hidden")}
-    return PpoConfig(**{**stored, **lists})
+    return kind(**{**stored, **lists})
 
 
 def find_task(config: TrainConfig) -> Task:
@@ -114,6 +119,12 @@ def make_learner(config: TrainConfig, task: Task) -> tuple[Learner, int]:
     """A fresh learner, and the number of updates that it shall do."""
     if config.algorithm == "ppo":
         return ppo.init(task, config.ppo, config.seed), config.ppo.updates
+    if config.algorithm == "ppo-lagrangian":
+        try:
+            constrained = ppo_lagrangian.init(task, config.ppo_lagrangian, config.seed)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return constrained, config.ppo_lagrangian.updates
     if isinstance(task, ArmTask):
         raise UserError(f"apg needs a differentiable task, such as quadrotor-hover; train {task.name} with ppo")
     learner = Apg(task, config.apg, config.seed)
@@ -146,7 +157,7 @@ def training_record(config: TrainConfig, updates: int) -> dict[str, Any]:
     return {
         "algorithm": config.algorithm,
         "seed": config.seed,
-        "config": {**data[config.algorithm], "updates": updates},
+        "config": {**data[config.algorithm.replace("-", "_")], "updates": updates},
         "randomization": config.randomization,
         "terms": [dataclasses.asdict(term) for term in find_task(config).randomization],
         **provenance(),

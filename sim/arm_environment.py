@@ -6,7 +6,7 @@ policy's command goes to the very controllers that run on the robot, which are c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -20,8 +20,9 @@ from hardware.descriptions import load_arm
 from policies import actions as action_terms
 from policies import observations
 from policies.types import ArmSetpoint, ArmState
-from sim.arm_randomization import nominal_variables
-from sim.arm_sensors import measure, noise_size
+from sim.adr import AutomaticRandomization, terms_in
+from sim.arm_randomization import ModelVariables, expand_terms, nominal_variables, scene_variables, values_of_arm
+from sim.arm_sensors import disturb, hold_lost, measure, noise_size
 from sim.engines.base import ArmEngine, Placement
 from sim.randomization import RandomizationTerm, Randomizer
 from sim.tasks.arm import ArmTask, ArmView
@@ -42,6 +43,8 @@ class ArmEnv:
         "autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP,
         "render_modes": ["rgb_array"],
     }
+    on_substep: Callable[[int], None] | None = None
+    """Called after every time step with its number in the control period: for those who look on, see `robot_rl.play`."""
     _memory: dict[str, Tensor]
 
     def __init__(
@@ -53,6 +56,7 @@ class ArmEnv:
         randomization: Sequence[RandomizationTerm] | None = None,
         reward: Literal["dense", "sparse"] = "dense",
         device: torch.device | str = "cpu",
+        automatic: AutomaticRandomization | None = None,
     ) -> None:
         """Build the environment and begin the first episodes.
 
@@ -63,11 +67,15 @@ class ArmEnv:
             randomization: Terms in place of the task's own.
             reward: `dense` shapes every step; `sparse` is 1 in the step that reaches the goal.
             device: Where tensors are returned; physics is on the CPU.
+            automatic: Ranges that grow with success, see `sim.adr`.
         """
         self.task, self.engine, self.reward_kind = task, engine, reward
         self.num_envs = engine.num_envs
         self.device = torch.device(device)
-        self.terms = task.randomization if randomization is None else tuple(randomization)
+        declared = task.randomization if randomization is None else tuple(randomization)
+        self.terms = expand_terms(declared, engine.scene)
+        self.automatic = automatic
+        self._model_variables = ModelVariables(engine, self.terms, automatic.names if automatic else ())
         self.num_obs = observations.observation_size(task.terms)
         self.num_actions = action_terms.action_size(task.action)
         self.max_episode_length = round(task.episode_length * task.control_rate_hz)
@@ -123,7 +131,7 @@ class ArmEnv:
 
     def randomization_table(self) -> list[dict[str, str]]:
         """One row per randomization term: what, how, when, and whether it does anything."""
-        return self._randomizer.table()
+        return self._randomizer.table(self._model_variables.effects)
 
     # Episodes
 
@@ -160,7 +168,8 @@ class ArmEnv:
         Returns:
             Observations as from `reset`; reward (N) float32; reset (N) bool, true on the last observation
             of an episode; extras with `time_outs` (N) bool, true where the time limit ended it, `success` (N)
-            bool, true where the goal was held, and `log`, the mean of each reward term.
+            bool, true where the goal was held, `cost` (N) where the task has constraints, and `log`, the mean of
+            each term of reward and cost.
         """
         if actions.shape != (self.num_envs, self.num_actions):
             raise ValueError(
@@ -168,7 +177,10 @@ class ArmEnv:
             )
         self._untouched = False
         self._previous_action = self._action
-        self._action = actions.detach().cpu().double().clamp(-1.0, 1.0).numpy().copy()
+        actions = actions.detach().cpu()
+        if self._disturbed["action"]:
+            actions = disturb(actions, self._values, "action")
+        self._action = actions.double().clamp(-1.0, 1.0).numpy().copy()
         self._randomizer.step(self.period)
         self._run_period()
         starting = self._ended.copy()
@@ -186,6 +198,9 @@ class ArmEnv:
         terms = {name: value.nan_to_num(0.0, 0.0, 0.0) for name, value in self.task.reward(view).items()}
         rewards = self._reward(terms, success & ~failed, failed)
         self._ended = success | failed | late
+        if self.automatic is not None:
+            won = torch.from_numpy(success & ~failed).float()
+            self.automatic.report(torch.from_numpy(self._ended), won, self._randomizer)
         acting = torch.from_numpy(~starting)
         extras = {
             "time_outs": torch.from_numpy(late & ~success & ~failed).to(self.device),
@@ -195,6 +210,10 @@ class ArmEnv:
                    for name, value in terms.items()},
             },
         }  # fmt: skip
+        if self.task.costs is not None:
+            costs = {name: value.nan_to_num(0.0, 0.0, 0.0) for name, value in self.task.costs(view).items()}
+            extras["cost"] = torch.where(acting, torch.stack(list(costs.values())).sum(0), 0.0).to(self.device)
+            extras["log"].update({f"cost/{name}": value.mean() for name, value in costs.items()})
         rewards = torch.where(acting, rewards, 0.0).to(self.device)
         return returned, rewards, torch.from_numpy(self._ended.copy()).to(self.device), extras
 
@@ -231,7 +250,8 @@ class ArmEnv:
             commands = {next(iter(self._controllers)): commands}
         arrival = self._latency_steps("action_latency")
         sight = self.substeps - 1 - self._latency_steps("observation_latency")
-        strength = self._values["motor_strength"].double().numpy()
+        self._model_variables.step(self._values)
+        strengths = self._scale_controllers()
         for k in range(self.substeps):
             torques, widths = {}, {}
             due = arrival == k
@@ -240,11 +260,25 @@ class ArmEnv:
                 q, qd = self.engine.joints(name)
                 if due.any():
                     controller.command(commands[name], kinematics, q, self.period, mask=None if due.all() else due)
-                torques[name] = controller.torques(kinematics, q, qd, dt) * strength
+                torques[name] = controller.torques(kinematics, q, qd, dt) * strengths[name]
                 widths[name] = controller.gripper_width(dt)
             self.engine.substep(torques, widths)
+            if self.on_substep is not None:
+                self.on_substep(k)
             if k < self.substeps - 1 and (sight == k).any():
                 self._remember(sight == k)
+        self.engine.refresh()
+
+    def _scale_controllers(self) -> dict[str, np.ndarray]:
+        """Set the controllers' gains; returns the strength (N, 1) of the motors by arm."""
+        strengths = {}
+        for name, controller in self._controllers.items():
+            values = values_of_arm(self._values, self.engine.scene, name)
+            strengths[name] = values["motor_strength"].double().numpy()
+            if self._scaled_gains:
+                gains = [values[f"gain_{kind}"][:, 0].double().numpy() for kind in ("stiffness", "damping")]
+                controller.scale_gains(*gains)
+        return strengths
 
     def _latency_steps(self, name: str) -> np.ndarray:
         steps = self._values[name][:, 0].numpy() / (self.engine.scene.timestep * _LATENCY_STEP)
@@ -262,7 +296,10 @@ class ArmEnv:
         """Put the first instant of a new episode into the environments of `mask` (N,)."""
         ids = mask.nonzero()[0]
         self._randomizer.reset(torch.from_numpy(mask))
+        if self.automatic is not None:
+            self.automatic.begin(torch.from_numpy(mask), self._randomizer)
         self._values = self._randomizer.values
+        self._model_variables.begin(ids, self._values)
         chosen = {name: value[ids] for name, value in self._values.items()}
         start = self.task.start(len(ids), self._start_generator, chosen)
         self.engine.place(ids, Placement(joints=start.joints, widths=start.widths, poses=start.poses))
@@ -307,7 +344,13 @@ class ArmEnv:
         for name, state in self._states(seen).items():
             size = noise_size(state.joint_positions.shape[1], len(self._objects))
             white = torch.randn(self.num_envs, size, generator=self._noise_generator)
-            measured[name] = measure(state, _tensor(seen[f"{name}.jacobian"]), self._values, white)
+            values = values_of_arm(self._values, self.engine.scene, name)
+            measured[name] = measure(state, _tensor(seen[f"{name}.jacobian"]), values, white)
+            if self._loses_frames:
+                lots = torch.rand(self.num_envs, 1 + len(self._objects), generator=self._noise_generator)
+                before = self._last_seen.get(name, measured[name])
+                measured[name] = hold_lost(measured[name], before, values, torch.from_numpy(starting), lots)
+                self._last_seen[name] = measured[name]
         self._measured = measured if len(measured) > 1 else next(iter(measured.values()))
         self._setpoint = ArmSetpoint(tool_pose=_tensor(self._goal))
         self._view = ArmView(
@@ -331,6 +374,8 @@ class ArmEnv:
         obs, self._memory = observations.observe(
             self.task.terms, self._measured, self._setpoint, self._memory, self.period
         )
+        if self._disturbed["observation"]:
+            obs = disturb(obs, self._values, "observation")
         states = self._privileged()
         return {
             "obs": obs.nan_to_num(0.0, 0.0, 0.0).to(self.device, torch.float32),
@@ -372,15 +417,25 @@ class ArmEnv:
         seeds = torch.randint(2**62, (3,), generator=root).tolist()
         generators = [torch.Generator().manual_seed(s) for s in seeds]
         draws, self._start_generator, self._noise_generator = generators
-        nominal = nominal_variables(self.engine.scene)
-        self._randomizer = Randomizer(nominal, self.terms, self.num_envs, draws)
+        nominal = nominal_variables(self.engine.scene, self.num_obs, self.num_actions)
+        variables = scene_variables(self.engine.scene, self.num_obs, self.num_actions)
+        terms = terms_in(self.terms, self.automatic.ranges) if self.automatic else self.terms
+        self._randomizer = Randomizer(nominal, terms, self.num_envs, draws)
         self._values = self._randomizer.values
         # A critic sees those that vary, in units of their spread.
         self._spreads = {
             term.parameter: (nominal[term.parameter], term.spread(nominal[term.parameter]))
             for term in self.terms
-            if not term.has_zero_range
+            if not term.has_zero_range and variables[term.parameter].where != "signal"
         }
+        names = {term.parameter for term in self.terms}
+        self._disturbed = {
+            signal: any(variables[name].where == "signal" and name.startswith(signal) for name in names)
+            for signal in ("observation", "action")
+        }
+        self._loses_frames = any(variables[name].kind in ("state_loss", "object_loss") for name in names)
+        self._scaled_gains = any(variables[name].kind in ("gain_stiffness", "gain_damping") for name in names)
+        self._last_seen: dict[str, ArmState] = {}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that is needed to go on later, bit by bit, in an environment built alike."""
@@ -416,6 +471,7 @@ class ArmEnv:
         self._memory = {name: torch.from_numpy(value) for name, value in part("memory.").items()}
         for arm, controller in self._controllers.items():
             controller.load_state(part(f"controller.{arm}."))
+        self._model_variables.begin(np.arange(self.num_envs), self._values)
         self.engine.load_state(part("engine."))
 
     def _generators(self) -> dict[str, torch.Generator]:

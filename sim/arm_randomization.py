@@ -20,12 +20,10 @@ from torch import Tensor
 
 from hardware.descriptions import load_arm
 from sim.arm_sensors import OBJECT_VARIABLES, SIGNAL_KINDS, arm_sensor_variables
-from sim.engines.base import ArmEngine
+from sim.engines.base import TORQUE_HISTORY, ArmEngine
 from sim.randomization import RandomizationTerm
 from sim.scene import ArmMount, Body, Scene
 
-TORQUE_HISTORY = 8
-"""Past torques that an engine can keep: the longest torque latency, in time steps."""
 STANDARD_GRAVITY = (0.0, 0.0, -9.81)
 
 
@@ -65,7 +63,7 @@ def scene_variables(scene: Scene, observation_size: int = 0, action_size: int = 
     for mount in scene.arms:
         made += _named(mount.name, len(scene.arms) > 1, _arm_variables(scene, mount))
     for body in scene.bodies:
-        made += _named(body.name, True, _body_variables(body))
+        made += _named(body.name, True, _body_variables(scene, body))
     made += [
         Variable(name=name, kind=name, where="sensor", nominal=(0.0,) * size, unit=unit, meaning=meaning, low=low)
         for name, (size, unit, low, meaning) in OBJECT_VARIABLES.items()
@@ -200,9 +198,7 @@ def _model(
     kind: str, nominal: Iterable[float], unit: str, meaning: str, low: float = -np.inf, high: float = np.inf
 ) -> Variable:
     values = tuple(float(value) for value in nominal)
-    return Variable(
-        name=kind, kind=kind, where="model", nominal=values, unit=unit, meaning=meaning, low=low, high=high
-    )
+    return Variable(name=kind, kind=kind, where="model", nominal=values, unit=unit, meaning=meaning, low=low, high=high)
 
 
 def _loop(kind: str, nominal: float, unit: str, meaning: str) -> Variable:
@@ -231,9 +227,13 @@ def _arm_variables(scene: Scene, mount: ArmMount) -> Iterator[Variable]:
     description = load_arm(mount.robot)
     n = description.num_joints
     limits = description.interface.limits
-    yield _model("link_mass", description.link_masses, "kg", "masses; inertias go along, compensation does not", low=0.05)
+    yield _model(
+        "link_mass", description.link_masses, "kg", "masses; inertias go along, compensation does not", low=0.05
+    )
     yield _model("link_center", [0.0] * (3 * n), "m", "shifts of centres of mass, in the links' frames")
-    yield _model("link_inertia", [1.0] * (3 * n), "1", "factors of the second moments along the principal axes", low=0.05)
+    yield _model(
+        "link_inertia", [1.0] * (3 * n), "1", "factors of the second moments along the principal axes", low=0.05
+    )
     yield _model("payload", [0.0], "kg", "load at the tool's point that the robot knows nothing of", low=0.0)
     yield _model("gravity_compensation", [1.0], "1", "share of the nominal weights that the robot compensates")
     yield _model("joint_damping", description.joint_damping, "N m s/rad", "viscous friction", low=0.0)
@@ -253,12 +253,10 @@ def _arm_variables(scene: Scene, mount: ArmMount) -> Iterator[Variable]:
     yield _loop("gain_stiffness", 1.0, "1", "factor of the controllers' stiffness")
     yield _loop("gain_damping", 1.0, "1", "factor of the controllers' damping")
     for kind, (size, unit, low, meaning) in arm_sensor_variables(n).items():
-        yield Variable(
-            name=kind, kind=kind, where="sensor", nominal=(0.0,) * size, unit=unit, low=low, meaning=meaning
-        )
+        yield Variable(name=kind, kind=kind, where="sensor", nominal=(0.0,) * size, unit=unit, low=low, meaning=meaning)
 
 
-def _body_variables(body: Body) -> Iterator[Variable]:
+def _body_variables(scene: Scene, body: Body) -> Iterator[Variable]:
     if body.has_mass:
         yield _model("mass", [body.mass], "kg", "mass; the inertia goes along", low=0.01)
         yield _model("center", [0.0] * 3, "m", "shift of the centre of mass, in the body's frame")
@@ -268,12 +266,10 @@ def _body_variables(body: Body) -> Iterator[Variable]:
         yield _model("friction", [body.friction], "1", "Coulomb coefficient", low=0.0)
     if not body.cable:
         yield _model("size", [1.0] * 3, "1", "factors along the body's axes; the mass stays", low=0.1)
-    else:
+    elif next(other for other in scene.bodies if other.cable == body.cable) is not body:
         yield _model("cable_stiffness", [body.cable_stiffness], "N m/rad", "of the joint to the body before", low=0.0)
         yield _model("cable_damping", [body.cable_damping], "N m s/rad", "likewise", low=0.0)
     if body.cousins:
         count = len(body.cousins)
         meaning = f"rounded down: 0 its own shapes, 1 to {count} those of a cousin"
         yield _model("cousin", [0.0], "1", meaning, low=0.0, high=count + 1.0)
-
-

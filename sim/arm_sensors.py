@@ -32,7 +32,7 @@ SIGNAL_KINDS: dict[str, tuple[float, str]] = {
     "offset": (0.0, "added, drawn at every step: white noise of the "),
     "bias": (0.0, "added, drawn at every reset: correlated noise of the "),
     "scale": (1.0, "factor, drawn at every step, of the "),
-    "gain": (1.0, "factor, drawn at every reset, of the "),
+    "scale_bias": (0.0, "added to the factor, drawn at every reset, of the "),
 }
 """End of the name → nominal value and meaning of what `disturb` does to a signal as a whole."""
 
@@ -129,7 +129,7 @@ def hold_lost(
 
 def disturb(signal: Tensor, values: Mapping[str, Tensor], name: str) -> Tensor:
     """A signal (N, size), `observation` or `action`, with the noise that Isaac Gym's files put on it as a whole."""
-    factor = values[f"{name}_scale"] * values[f"{name}_gain"]
+    factor = values[f"{name}_scale"] + values[f"{name}_scale_bias"]
     return signal * factor + values[f"{name}_offset"] + values[f"{name}_bias"]
 
 

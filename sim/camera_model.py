@@ -99,13 +99,15 @@ class CameraModel:
     def unproject(self, depth: np.ndarray) -> np.ndarray:
         """Points (height, width, 3) m in the parent frame that a depth image (height, width) m shows.
 
-        Depth is measured along the optical axis, as depth cameras give it, not along the ray.
+        Depth is measured along the optical axis, as depth cameras give it, not along the ray. Where it is infinite,
+        the point is NaN.
         """
         if depth.shape != (self.height, self.width):
             raise ValueError(
                 f"camera {self.name!r}: depth has shape {depth.shape}, expected {(self.height, self.width)}"
             )
-        local = _pixel_directions(self) * np.asarray(depth, dtype=float)[..., None]
+        finite = np.where(np.isfinite(depth), depth, np.nan).astype(float)
+        local = _pixel_directions(self) * finite[..., None]
         return rotation.rotate(np.broadcast_to(self.orientation, (*depth.shape, 4)), local) + np.array(self.position)
 
 

@@ -18,6 +18,7 @@ import mujoco
 import numpy as np
 
 from sim.camera_model import CameraModel, Lens, camera_model, lens_of, quaternion_of
+from sim.engines.base import ArmEngine
 from sim.engines.mujoco import MujocoEngine
 from sim.gl import open_context
 from sim.scene import Camera, Scene
@@ -25,6 +26,8 @@ from sim.scene import Camera, Scene
 _FLIP = np.diag([1.0, -1.0, -1.0])
 """From OpenCV's optical frame to MuJoCo's camera frame, which looks along -z with y up."""
 _MOST_GEOMS = 2000
+_SKY = 0.2
+"""Share of the far plane's distance, over 10 m in any scene, from which on there is nothing but sky."""
 _PICTURE_SIZE = 1280
 """Pixels: widest image of quality `picture`."""
 
@@ -54,7 +57,7 @@ class Cameras:
 
     def __init__(
         self,
-        engine: MujocoEngine,
+        engine: ArmEngine,
         *,
         models: Mapping[str, CameraModel] | None = None,
         quality: Literal["fast", "picture"] = "fast",
@@ -66,7 +69,12 @@ class Cameras:
             models: Calibrated cameras by name. Their intrinsics and distortion replace those of the scene's cameras;
                 the pose is the scene's, see `sim.camera_model.scene_camera`.
             quality: `fast` has neither shadows nor smooth edges, and coarser curves; `picture` is for people.
+
+        Raises:
+            ValueError: The engine is another one, or a model is of a camera that the scene does not have.
         """
+        if not isinstance(engine, MujocoEngine):
+            raise ValueError(f"cameras see scenes of the engine 'mujoco' only; this is {type(engine).__name__}")
         self.engine, self.quality = engine, quality
         self._models = {camera.name: camera_model(camera) for camera in engine.scene.cameras}
         for name, model in (models or {}).items():
@@ -178,8 +186,8 @@ class _Renderer:
         visual = self.model.vis
         visual.global_.offwidth, visual.global_.offheight = size
         # Vertices cost more than pixels in software: curves as fine as a small image can show.
-        visual.quality.numslices, visual.quality.numstacks = (40, 20) if pretty else (16, 8)
-        visual.quality.offsamples, visual.quality.shadowsize = (4, 2048) if pretty else (0, 0)
+        visual.quality.numslices, visual.quality.numstacks = (24, 12) if pretty else (16, 8)
+        visual.quality.offsamples, visual.quality.shadowsize = (4, 1024) if pretty else (0, 0)
         self.size = size
         self.context = open_context(*size)
         # EGL ends at exit: what lives in it has to go before.
@@ -248,9 +256,9 @@ class _Renderer:
         mujoco.mjr_readPixels(color, depth, place, self.gl)
         if depth is not None:
             # The buffer holds 1 at the near plane and 0 at the far one, linear in 1 / depth.
-            buffer = depth[::-1].astype(np.float64)
-            metres = near * far / (buffer * (far - near) + near)
-            depth = np.where(buffer > 0.0, metres, np.inf).astype(np.float32)
+            metres = near * far / (depth[::-1].astype(np.float64) * (far - near) + near)
+            # The sky is a ball of nearly the far plane's radius.
+            depth = np.where(metres < _SKY * far, metres, np.inf).astype(np.float32)
         return np.ascontiguousarray(color[::-1]), depth
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,9 @@ import torch
 from sim.arm_environment import ArmEnv
 from sim.engines import make_engine
 from sim.environment import QuadrotorEnv
+from sim.isaac_randomization import is_isaac_file, load_isaac_randomization
 from sim.randomization import RandomizationTerm, load_terms
+from sim.scene import Scene
 from sim.tasks import Task, find_task
 from sim.tasks.arm import ArmTask, with_settings
 
@@ -41,7 +44,7 @@ def make(
         device: Where all tensors live.
         seed: Of everything random; the same seed gives the same run, bit by bit, on one machine.
         randomization: `default` (what the task declares), `none` (the nominal robot, perfect sensors),
-            or a YAML file of terms, see `sim.randomization.load_terms`.
+            or a YAML file of terms, see `sim.randomization.load_terms`, for arms also one of Isaac Gym's.
         engine: Physics; None is the task's own: `torch` for quadrotors, `mujoco` for arms.
         reward: For arms: `dense`, or `sparse`, 1 in the step that reaches the goal.
         settings: For arms: the task's own settings by name, e.g. `{"clearance": 0.0002}`.
@@ -57,7 +60,8 @@ def make(
         if not isinstance(found, ArmTask):
             raise ValueError(f"task {task!r} has no setting {next(iter(settings))!r}; it has none")
         found = with_settings(found, settings)
-    terms = find_randomization(randomization, found.randomization)
+    scene = found.scene if isinstance(found, ArmTask) else None
+    terms = find_randomization(randomization, found.randomization, scene)
     return build_env(
         found, num_envs, device=device, seed=seed, randomization=terms, engine=engine, reward=reward, threads=threads
     )
@@ -89,8 +93,13 @@ def build_env(
     return QuadrotorEnv(task, num_envs=num_envs, device=device, seed=seed, randomization=randomization)
 
 
-def find_randomization(name: str | Path, default: tuple[RandomizationTerm, ...]) -> tuple[RandomizationTerm, ...]:
+def find_randomization(
+    name: str | Path, default: tuple[RandomizationTerm, ...], scene: Scene | None = None
+) -> tuple[RandomizationTerm, ...]:
     """The terms that `default`, `none` or the path of a YAML file stand for.
+
+    A file is a list of terms or, with a `scene`, Isaac Gym's `randomization_params`; what has no meaning here is
+    written to standard error.
 
     Raises:
         ValueError: There is no such file, or it has a wrong entry.
@@ -101,4 +110,9 @@ def find_randomization(name: str | Path, default: tuple[RandomizationTerm, ...])
         return ()
     if not Path(name).is_file():
         raise ValueError(f"randomization {str(name)!r} is neither 'default' nor 'none' nor a file")
-    return load_terms(name)
+    if scene is None or not is_isaac_file(name):
+        return load_terms(name)
+    terms, notes = load_isaac_randomization(name, scene)
+    for note in notes:
+        sys.stderr.write(f"{name}: {note}\n")
+    return terms

@@ -35,6 +35,8 @@ def open_context(width: int, height: int) -> Any:
     backend = _backend()
     # MuJoCo's loader of GL functions reads this when the first image is rendered.
     os.environ["MUJOCO_GL"] = backend
+    # Software rendering in the calling thread: images are small, and helpers would take cores from the physics.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
     try:
         return importlib.import_module(f"mujoco.{backend}").GLContext(width, height)
     except Exception as error:  # a missing driver shows as AttributeError, ImportError, OSError or an error of PyOpenGL

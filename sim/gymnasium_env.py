@@ -1,7 +1,7 @@
 """The tasks as Gymnasium environments, single and vectorized, with numpy arrays in and out.
 
 Registered on `import sim`; Gymnasium can also do the import:
-`gymnasium.make("sim:robot_rl/QuadrotorHover-v0")`. There is no rendering.
+`gymnasium.make("sim:robot_rl/QuadrotorHover-v0")`. What has a camera can be rendered as `rgb_array`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import torch
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from sim.environment import QuadrotorEnv
-from sim.factory import make
+from sim.factory import Env, make
 from sim.tasks import TASKS
 
 
@@ -39,9 +38,9 @@ def register() -> None:
 
 
 class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
-    """One environment. `info["states"]` is what only a critic may see."""
+    """One environment. `info["states"]` is what only a critic may see, `info["is_success"]` whether it was solved."""
 
-    metadata = {"render_modes": []}
+    metadata = {"render_modes": ["rgb_array"]}
 
     def __init__(
         self,
@@ -50,10 +49,11 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         randomization: str = "default",
         device: torch.device | str = "cpu",
         render_mode: str | None = None,
+        **options: Any,
     ) -> None:
-        """Build the environment of `task`; other arguments as in `sim.make`."""
-        _refuse_rendering(render_mode)
-        self.env = make(task, num_envs=1, device=device, seed=0, randomization=randomization)
+        """Build the environment of `task`; other arguments, such as `engine` or `reward`, as in `sim.make`."""
+        self.env = make(task, num_envs=1, device=device, seed=0, randomization=randomization, **options)
+        self.metadata = {**self.metadata, **_rendering(self.env, render_mode)}
         self.observation_space = self.env.observation_space
         self.action_space = self.env.action_space
         self.render_mode = render_mode
@@ -72,16 +72,26 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         """Carry a normalized action (num_actions,) out for one control period."""
         observations, reward, reset, extras = self.env.step(torch.as_tensor(np.asarray(action))[None])
         late = bool(extras["time_outs"][0])
-        info = {"states": _numpy(observations["states"][0])}
+        info: dict[str, Any] = {"states": _numpy(observations["states"][0])}
         info.update({name: float(value) for name, value in extras["log"].items()})
+        if "success" in extras:
+            info["is_success"] = bool(extras["success"][0])
         return _numpy(observations["obs"][0]), float(reward[0]), bool(reset[0]) and not late, late, info
+
+    def render(self) -> np.ndarray | None:
+        """A picture (height, width, 3) uint8; None without a `render_mode`."""
+        return None if self.render_mode is None else _picture(self.env, 0)
+
+    def close(self) -> None:
+        """Give back what the environment holds."""
+        _close(self.env)
 
 
 class VectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """N environments in one batch, with next-step auto-reset. `infos["states"]` is for critics only."""
 
     metadata = {
-        "render_modes": [],
+        "render_modes": ["rgb_array"],
         "autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP,
     }
 
@@ -93,10 +103,11 @@ class VectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         randomization: str = "default",
         device: torch.device | str = "cpu",
         render_mode: str | None = None,
+        **options: Any,
     ) -> None:
-        """Build N environments of `task`; other arguments as in `sim.make`."""
-        _refuse_rendering(render_mode)
-        self.env = make(task, num_envs=num_envs, device=device, seed=0, randomization=randomization)
+        """Build N environments of `task`; other arguments, such as `engine` or `reward`, as in `sim.make`."""
+        self.env = make(task, num_envs=num_envs, device=device, seed=0, randomization=randomization, **options)
+        self.metadata = {**self.metadata, **_rendering(self.env, render_mode)}
         self.num_envs = num_envs
         self.single_observation_space = self.env.observation_space
         self.single_action_space = self.env.action_space
@@ -121,6 +132,8 @@ class VectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         observations, reward, reset, extras = self.env.step(torch.as_tensor(np.asarray(actions)))
         late = extras["time_outs"]
         infos = self._infos(observations)
+        if "success" in extras:
+            infos |= {"is_success": extras["success"].cpu().numpy(), "_is_success": infos["_states"]}
         return (
             _numpy(observations["obs"]),
             reward.cpu().numpy().astype(np.float64),
@@ -129,12 +142,20 @@ class VectorEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             infos,
         )
 
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """A picture (height, width, 3) uint8 of every environment; None without a `render_mode`."""
+        return None if self.render_mode is None else tuple(_picture(self.env, i) for i in range(self.num_envs))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Give back what the environment holds."""
+        _close(self.env)
+
     def _infos(self, observations: dict[str, Tensor]) -> dict[str, Any]:
         # Gymnasium's layout: a mask beside each entry says which environments have it.
         return {"states": _numpy(observations["states"]), "_states": np.ones(self.num_envs, dtype=np.bool_)}
 
 
-def _reset(env: QuadrotorEnv, seed: int | None, seeded: bool, generator: np.random.Generator) -> dict[str, Tensor]:
+def _reset(env: Env, seed: int | None, seeded: bool, generator: np.random.Generator) -> dict[str, Tensor]:
     if seed is None and not seeded:  # Gymnasium: without a seed, unpredictable
         seed = int(generator.integers(2**62))
     return env.reset(seed=seed)
@@ -144,6 +165,19 @@ def _numpy(tensor: Tensor) -> np.ndarray:
     return tensor.cpu().numpy()
 
 
-def _refuse_rendering(render_mode: str | None) -> None:
-    if render_mode is not None:
-        raise ValueError(f"render_mode is {render_mode!r}; these environments do not render, leave it out")
+def _rendering(env: Env, render_mode: str | None) -> dict[str, Any]:
+    """What of the metadata depends on the task: what it can be rendered as, and how fast it goes."""
+    modes = ["rgb_array"] if hasattr(env, "render") else []
+    if render_mode not in (None, *modes):
+        known = f"known: {', '.join(modes)}" if modes else "this task does not render, leave it out"
+        raise ValueError(f"render_mode is {render_mode!r}; {known}")
+    return {"render_modes": modes, "render_fps": round(1.0 / env.period)}
+
+
+def _picture(env: Any, index: int) -> np.ndarray:
+    return np.asarray(env.render(index))
+
+
+def _close(env: Any) -> None:
+    if hasattr(env, "close"):  # quadrotors hold nothing
+        env.close()

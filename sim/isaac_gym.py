@@ -17,9 +17,8 @@ Configuration keys of its own are listed in `extra_keys`. See docs/isaac_gym.md.
 from __future__ import annotations
 
 import copy
-import importlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import gymnasium
@@ -27,14 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim.factory import Env
-from sim.factory import make as make_env
-from sim.isaac_gym_config import read_config
+from sim.isaac_gym_base import IsaacGymBase
 
 _BUFFERS = ("obs_buf", "states_buf", "rew_buf", "reset_buf", "timeout_buf", "progress_buf", "randomize_buf", "_ended")
 
 
-class VecTask:
+class VecTask(IsaacGymBase):
     """N environments of a task behind Isaac Gym's interface."""
 
     metadata: ClassVar[dict[str, Any]] = {
@@ -42,10 +39,6 @@ class VecTask:
         "video.frames_per_second": 24,
         "autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP,
     }
-    extra_keys: ClassVar[Iterable[str]] = ()
-    """Configuration keys that a subclass reads itself, e.g. `env.actionScale`."""
-
-    env: Env
 
     def __init__(
         self,
@@ -68,39 +61,14 @@ class VecTask:
             virtual_screen_capture: Kept; `render("rgb_array")` needs no screen.
             force_render: Kept; it is for the window.
         """
-        self.cfg = config
-        self._given = read_config(config, self.extra_keys)
-        kind, _, number = sim_device.partition(":")
-        self.device_type, self.device_id = kind, int(number or 0)
-        on_gpu = self._given.use_gpu_pipeline and kind.lower() in ("cuda", "gpu")
-        self.device = f"cuda:{self.device_id}" if on_gpu else "cpu"
-        self.rl_device = rl_device
-        self.headless, self.graphics_device_id = headless, graphics_device_id
-        self.virtual_screen_capture, self.force_render = virtual_screen_capture, force_render
-        self.num_environments, self.num_agents = self._given.num_envs, 1
-        self.control_freq_inv = self._given.control_freq_inv
-        self.clip_obs, self.clip_actions = self._given.clip_obs, self._given.clip_actions
-        self.render_fps = self._given.render_fps
-        self.total_train_env_frames = 0
-        self.control_steps = 0
-        self.first_randomization = True
-        self.original_props: dict[str, Any] = {}
-        self.dr_randomizations: dict[str, Any] = {}
-        self.actor_params_generator: Any = None
-        self.extern_actor_params: dict[int, Any] = dict.fromkeys(range(self.num_envs))
-        self.last_step = self.last_rand_step = -1
-
-        self.sim_initialized = False
-        self.create_sim()
-        self.sim_initialized = True
-        self.envs = list(range(self.num_envs))
+        super().__init__(
+            config, rl_device, sim_device, graphics_device_id, headless, virtual_screen_capture, force_render
+        )
         self._take_sizes()
         self.use_spaces_of("gymnasium")
         self.set_viewer()
         self.allocate_buffers()
         self.obs_dict: dict[str, Tensor] = {}
-
-    # What it looks like
 
     def _take_sizes(self) -> None:
         given, env = self._given, self.env
@@ -130,68 +98,6 @@ class VecTask:
             raise ValueError(f"env.{key} is {given}, but task {self._given.name!r} has {own}: leave it out")
         return given
 
-    def use_spaces_of(self, package: str) -> None:
-        """Offer spaces of `gymnasium`, or of `gym`, which skrl 1.4 insists on."""
-        try:
-            box = importlib.import_module(f"{package}.spaces").Box
-        except ImportError as error:
-            raise ImportError(f"spaces of {package!r} need that package: pip install {package}") from error
-        self.obs_space = box(-np.inf, np.inf, (self.num_obs,), np.float32)
-        self.state_space = box(-np.inf, np.inf, (self.num_states,), np.float32)
-        self.act_space = box(-1.0, 1.0, (self.num_actions,), np.float32)
-
-    @property
-    def observation_space(self) -> Any:
-        """Of one environment."""
-        return self.obs_space
-
-    @property
-    def action_space(self) -> Any:
-        """Of one environment."""
-        return self.act_space
-
-    @property
-    def num_envs(self) -> int:
-        """N."""
-        return self.num_environments
-
-    @property
-    def num_acts(self) -> int:
-        """Size of an action."""
-        return self.num_actions
-
-    @property
-    def num_obs(self) -> int:
-        """Size of an observation."""
-        return self.num_observations
-
-    @property
-    def unwrapped(self) -> VecTask:
-        """Itself: there is no wrapper."""
-        return self
-
-    # Building
-
-    def create_sim(self) -> None:
-        """Set `self.env`, the batched environment."""
-        seed = self._given.seed
-        if seed is None:  # Isaac Gym seeds torch and takes what comes
-            seed = int(torch.randint(2**31, ()))
-        self.env = make_env(
-            self._given.name,
-            num_envs=self.num_envs,
-            device=self.device,
-            seed=seed,
-            randomization="none" if self._given.randomize is False else "default",
-            engine=self._given.engine,
-            reward=self._given.reward,
-            settings=self._given.settings,
-        )
-
-    def set_viewer(self) -> None:
-        """There is no viewer window."""
-        self.viewer = None
-
     def allocate_buffers(self) -> None:
         """Set all buffers to their values before the first step."""
         count, where = self.num_envs, self.device
@@ -206,6 +112,11 @@ class VecTask:
         # Where the environment has ended an episode itself and so begins the next one in its next step; where it did.
         self._ended = torch.zeros(count, dtype=torch.bool, device=where)
         self._begun = torch.zeros(count, dtype=torch.bool, device=where)
+
+    def begin_everywhere(self) -> None:
+        """Let the next step begin an episode everywhere."""
+        self.reset_buf[:] = 1
+        self._ended = torch.zeros_like(self._ended)
 
     # A step
 
@@ -321,12 +232,6 @@ class VecTask:
         if draw is None:
             raise NotImplementedError(f"task {self._given.name!r} has no camera to render with")
         return np.asarray(draw(0))
-
-    def close(self) -> None:
-        """Give back what the environment holds."""
-        close = getattr(self.env, "close", None)  # quadrotors hold nothing
-        if close is not None:
-            close()
 
     # Between learner and environment
 

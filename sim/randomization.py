@@ -1,8 +1,7 @@
-"""Domain randomization as data: which parameter, from which distribution, applied how and when.
+"""Domain randomization: draws from a task's terms for every environment, and keeps the values.
 
-A task declares a tuple of `RandomizationTerm`; a `Randomizer` draws from them for every environment.
-Samples are always relative to the nominal value, never to the previous sample, so nothing compounds.
-Terms of one `group` are drawn jointly: a large, heavy vehicle gets large, slow motors.
+A task declares a tuple of `RandomizationTerm`; a `Randomizer` draws from them. Samples are always relative to the
+nominal value, never to the previous sample, so nothing compounds.
 """
 
 from __future__ import annotations
@@ -10,135 +9,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, Literal, NoReturn
 
 import torch
-import yaml
 from torch import Tensor
 
-_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "distribution": ("uniform", "loguniform", "gaussian"),
-    "operation": ("set", "scale", "add"),
-    "when": ("start", "reset", "interval", "step"),
-}
+from sim.disturbances import bounded_walk, ornstein_uhlenbeck
+from sim.randomization_terms import RandomizationTerm, load_terms
 
+__all__ = ["RandomizationTerm", "Randomizer", "load_terms"]
 
-@dataclass(frozen=True, kw_only=True)
-class RandomizationTerm:
-    """One randomized parameter."""
-
-    parameter: str
-    """Name of the parameter; the task lists those that it has, with units."""
-    low: float
-    """Lower end of the range; the mean for `gaussian`."""
-    high: float
-    """Upper end of the range; the standard deviation for `gaussian`."""
-    distribution: Literal["uniform", "loguniform", "gaussian"] = "uniform"
-    """Shape of the distribution."""
-    operation: Literal["set", "scale", "add"] = "set"
-    """How a sample acts on the nominal value."""
-    when: Literal["start", "reset", "interval", "step"] = "reset"
-    """Drawn once, at each reset, after a random interval, or at every control step."""
-    interval: tuple[float, float] = (1.0, 5.0)
-    """Shortest and longest time between draws, s; for `interval`."""
-    correlation_time: float = 0.0
-    """Correlation time of a `step` term, s: 0 is white, more is an Ornstein-Uhlenbeck process
-    with the term's mean and the standard deviation of its distribution."""
-    group: str | None = None
-    """Terms of one group share a percentile per environment, weighted by `coupling`."""
-    coupling: float = 0.7
-    """Weight of the group's percentile against the term's own; 0 is independent, 1 identical."""
-
-    def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                self._refuse(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(choices)}")
-        if not all(map(math.isfinite, (self.low, self.high, *self.interval, self.correlation_time))):
-            self._refuse("a number is not finite")
-        if self.distribution != "gaussian" and self.high < self.low:
-            self._refuse(f"low {self.low} is above high {self.high}")
-        if self.distribution == "gaussian" and self.high < 0:
-            self._refuse(f"the standard deviation, high, is {self.high}, below 0")
-        if self.distribution == "loguniform" and self.low <= 0:
-            self._refuse(f"loguniform needs low > 0, got {self.low}")
-        if not 0.0 < self.interval[0] <= self.interval[1]:
-            self._refuse(f"interval is {self.interval}; expected shortest and longest time, above 0 s")
-        if self.correlation_time < 0.0 or not 0.0 <= self.coupling <= 1.0:
-            self._refuse(
-                f"correlation_time {self.correlation_time} is below 0 or coupling {self.coupling} not in [0, 1]"
-            )
-
-    def _refuse(self, problem: str) -> NoReturn:
-        raise ValueError(f"randomization of {self.parameter!r}: {problem}")
-
-    @property
-    def has_zero_range(self) -> bool:
-        """Whether every sample is the same."""
-        return self.high == 0.0 if self.distribution == "gaussian" else self.high == self.low
-
-    def quantile(self, percentile: Tensor) -> Tensor:
-        """Value at a percentile in (0, 1), any shape."""
-        if self.distribution == "uniform":
-            return self.low + (self.high - self.low) * percentile
-        if self.distribution == "loguniform":
-            return self.low * torch.exp(math.log(self.high / self.low) * percentile)
-        return self.low + self.high * torch.special.ndtri(percentile.clamp(1e-6, 1 - 1e-6))
-
-    def moments(self) -> tuple[float, float]:
-        """Mean and standard deviation of the distribution."""
-        if self.distribution == "gaussian":
-            return self.low, self.high
-        if self.distribution == "uniform" or self.has_zero_range:
-            return 0.5 * (self.low + self.high), (self.high - self.low) / math.sqrt(12.0)
-        span = math.log(self.high / self.low)
-        mean = (self.high - self.low) / span
-        return mean, math.sqrt((self.high**2 - self.low**2) / (2 * span) - mean**2)
-
-    def spread(self, nominal: Tensor) -> Tensor:
-        """Standard deviation of the parameter's values, given the nominal ones, same shape."""
-        deviation = self.moments()[1]
-        return nominal.abs() * deviation if self.operation == "scale" else torch.full_like(nominal, deviation)
-
-
-def load_terms(path: str | Path) -> tuple[RandomizationTerm, ...]:
-    """Read terms from a YAML file: a list of mappings with the fields of `RandomizationTerm`.
-
-    Raises:
-        ValueError: An unknown field or a wrong value, naming the entry.
-    """
-    try:
-        entries = yaml.safe_load(Path(path).read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {error}") from error
-    if not isinstance(entries, list):
-        raise ValueError(f"{path}: expected a list of randomization terms, got {type(entries).__name__}")
-    terms = []
-    for number, entry in enumerate(entries):
-        try:
-            terms.append(_parse_term(entry))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, entry {number}: {error}") from error
-    return tuple(terms)
-
-
-def _parse_term(entry: Any) -> RandomizationTerm:
-    if not isinstance(entry, Mapping):
-        raise ValueError(f"expected a mapping with the fields of a randomization term, got {entry!r}")
-    known = {f.name for f in dataclasses.fields(RandomizationTerm)}
-    for key in entry:
-        if key not in known:
-            near = get_close_matches(str(key), known, n=1)
-            raise ValueError(f"unknown field {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    values = dict(entry)
-    for key in {"low", "high", "correlation_time", "coupling"} & set(values):
-        values[key] = float(values[key])  # YAML reads 1e-3, without a point, as text
-    if "interval" in values:
-        shortest, longest = values["interval"]
-        values["interval"] = (float(shortest), float(longest))
-    return RandomizationTerm(**values)
+_TABLES = ("process", "slope", "countdown", "lasting", "age")
+"""What a `Randomizer` keeps by the number of a term."""
 
 
 class Randomizer:
@@ -146,6 +28,8 @@ class Randomizer:
 
     values: dict[str, Tensor]
     """Parameter name → (num_envs, size of the parameter)."""
+    progress: int
+    """Control steps of training so far, for schedules; counted by `step`, and free to be set."""
 
     def __init__(
         self,
@@ -173,16 +57,19 @@ class Randomizer:
         self.num_envs = num_envs
         self.generator = generator
         self.values = {name: value.repeat(num_envs, 1) for name, value in nominal.items()}
+        self.progress = 0
         self._started = False
-        self._countdown = {
-            i: torch.zeros(num_envs, device=generator.device)
-            for i, term in enumerate(self.terms)
-            if term.when == "interval"
-        }
-        # State of the correlated terms in units of their standard deviation.
+        zeros = torch.zeros(num_envs, device=generator.device)
+        numbered = list(enumerate(self.terms))
+        self._countdown = {i: zeros for i, term in numbered if term.when == "interval"}
+        self._lasting = {i: zeros for i, term in numbered if term.duration > 0.0}
+        self._age = {i: zeros + term.frequency for i, term in numbered if term.frequency > 1}
+        # State of the correlated terms in units of their standard deviation; of the walks, sample and slope.
+        shapes = {i: (num_envs, 1 if term.shared else len(nominal[term.parameter])) for i, term in numbered}
         self._process = {
-            i: torch.zeros_like(self.values[term.parameter]) for i, term in enumerate(self.terms) if term.when == "step"
+            i: torch.zeros(shapes[i], device=generator.device) for i, term in numbered if term.when == "step"
         }
+        self._slope = {i: torch.zeros_like(self._process[i]) for i, term in numbered if term.max_rate > 0.0}
         everywhere = torch.ones(num_envs, dtype=torch.bool, device=generator.device)
         for term in self.terms:
             if term.has_zero_range:  # fixed here, without a draw, which would shift the draws of other terms
@@ -195,16 +82,23 @@ class Randomizer:
         groups: dict[str, Tensor] = {}
         for index, term in enumerate(self.terms):
             if term.has_zero_range or (term.when == "start" and not first):
+                if term.schedule != "none":
+                    self._assign(term, torch.full_like(self.values[term.parameter], term.low), mask)
                 continue
+            drawn = mask
             if term.when == "step":
-                self._process[index] = torch.where(
-                    mask[:, None], self._normal(self._process[index].shape), self._process[index]
-                )
-                self._apply_process(index, term)
+                self._begin_process(index, term, mask)
                 continue
             if term.when == "interval":
                 self._countdown[index] = torch.where(mask, self._next_interval(term), self._countdown[index])
-            self._draw(term, mask, groups)
+            if index in self._lasting:  # the first push comes after the first interval
+                self._lasting[index] = self._lasting[index].masked_fill(mask, 0.0)
+                self._restore(term, mask)
+                continue
+            if index in self._age:
+                drawn = mask & (self._age[index] >= term.frequency)
+                self._age[index] = self._age[index].masked_fill(drawn, 0.0)
+            self._draw(term, drawn, groups)
 
     def adopt(self, index: Tensor, source: Randomizer, first: int) -> None:
         """Begin episodes in the environments `index` (K) with K samples of `source`, from its row `first` on.
@@ -213,49 +107,78 @@ class Randomizer:
         of drawing for a few environments at every step. What is drawn at start only stays as it is.
         """
         count = len(index)
+        source.progress = self.progress
 
         def put(mine: Tensor, other: Tensor) -> Tensor:
             return mine.index_copy(0, index, other.narrow(0, first, count))
 
-        for name in {term.parameter for term in self.terms if term.when != "start"}:
-            self.values[name] = put(self.values[name], source.values[name])
-        self._process = {i: put(mine, source._process[i]) for i, mine in self._process.items()}
-        self._countdown = {i: put(mine, source._countdown[i]) for i, mine in self._countdown.items()}
+        for i, term in enumerate(self.terms):
+            if term.when == "start":
+                continue
+            value = put(self.values[term.parameter], source.values[term.parameter])
+            if i in self._age:
+                due = self._age[i] >= term.frequency
+                value = torch.where(due[:, None], value, self.values[term.parameter])
+                taken = torch.zeros_like(due).index_fill(0, index, True) & due
+                self._age[i] = self._age[i].masked_fill(taken, 0.0)
+            self.values[term.parameter] = value
+        for name in ("_process", "_slope", "_countdown", "_lasting"):
+            mine, other = getattr(self, name), getattr(source, name)
+            setattr(self, name, {i: put(value, other[i]) for i, value in mine.items()})
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Everything but the generator, for `load_state`."""
-        return {
-            "values": dict(self.values),
-            "process": {str(i): value for i, value in self._process.items()},
-            "countdown": {str(i): value for i, value in self._countdown.items()},
-        }
+        tables = {name: {str(i): v for i, v in getattr(self, f"_{name}").items()} for name in _TABLES}
+        return {"values": dict(self.values), **tables, "progress": {"steps": torch.tensor(self.progress)}}
 
     def load_state(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Go on from what `state` returned."""
         self.values = dict(state["values"])
-        self._process = {int(i): value for i, value in state["process"].items()}
-        self._countdown = {int(i): value for i, value in state["countdown"].items()}
+        for name in _TABLES:
+            setattr(self, f"_{name}", {int(i): value for i, value in state.get(name, {}).items()})
+        self.progress = int(state["progress"]["steps"])
         self._started = True
 
     def step(self, dt: float) -> None:
         """Advance interval and every-step terms by `dt` s."""
+        self.progress += 1
+        for index, age in self._age.items():
+            self._age[index] = age + 1.0
         for index, term in enumerate(self.terms):
             if term.has_zero_range:
                 continue
+            if index in self._lasting:
+                self._lasting[index] = self._lasting[index] - dt
+                self._restore(term, self._lasting[index] <= 0.5 * dt)  # half a step: rounding must not lengthen it
             if term.when == "interval":
                 self._countdown[index] = self._countdown[index] - dt
                 due = self._countdown[index] <= 0.0
                 if bool(due.any()):
                     self._draw(term, due, {})
                     self._countdown[index] = torch.where(due, self._next_interval(term), self._countdown[index])
+                    if index in self._lasting:
+                        self._lasting[index] = self._lasting[index].masked_fill(due, term.duration)
             elif term.when == "step":
-                keep = math.exp(-dt / term.correlation_time) if term.correlation_time > 0 else 0.0
-                fresh = self._normal(self._process[index].shape)
-                self._process[index] = keep * self._process[index] + math.sqrt(1.0 - keep * keep) * fresh
-                self._apply_process(index, term)
+                self._step_process(index, term, dt)
 
-    def table(self) -> list[dict[str, str]]:
-        """One row per term, for people: what, from where to where, when, and whether it does anything."""
+    def set_range(self, parameter: str, low: float, high: float) -> None:
+        """Change the range of a term for the draws to come, as automatic randomization does."""
+        self.terms = tuple(
+            dataclasses.replace(term, low=low, high=high) if term.parameter == parameter else term
+            for term in self.terms
+        )
+
+    def pin(self, parameter: str, mask: Tensor, sample: float) -> None:
+        """Give the term's parameter one sample in the environments of `mask` (num_envs,), until it is drawn anew."""
+        term = next(term for term in self.terms if term.parameter == parameter)
+        self._assign(term, torch.full_like(self.values[parameter], sample), mask)
+
+    def table(self, effects: Mapping[str, str] | None = None) -> list[dict[str, str]]:
+        """One row per term, for people: what, from where to where, when, and whether it does anything.
+
+        Args:
+            effects: What an engine says of parameters that it cannot vary, or not in all of their range.
+        """
         rows = []
         for term in self.terms:
             identity = {"set": math.nan, "scale": 1.0, "add": 0.0}[term.operation]
@@ -265,16 +188,18 @@ class Randomizer:
                 effect = f"zero range: {fixed}"
             elif term.operation == "scale" and not self.nominal[term.parameter].any():
                 effect = "scales zero: does nothing"
+            elif effects and term.parameter in effects:
+                effect = effects[term.parameter]
             rows.append(
                 {
                     "parameter": term.parameter,
-                    "nominal": ", ".join(f"{v:g}" for v in self.nominal[term.parameter].tolist()),
+                    "nominal": _summary(self.nominal[term.parameter].tolist()),
                     "range": f"{term.low:g} … {term.high:g}"
                     if term.distribution != "gaussian"
                     else f"{term.low:g} ± {term.high:g}",
                     "distribution": term.distribution,
                     "operation": term.operation,
-                    "when": term.when + (f", τ = {term.correlation_time:g} s" if term.correlation_time else ""),
+                    "when": term.timing,
                     "group": f"{term.group} ({term.coupling:g})" if term.group else "",
                     "effect": effect,
                 }
@@ -289,23 +214,70 @@ class Randomizer:
         return low + (high - low) * torch.rand(self.num_envs, generator=self.generator, device=self.generator.device)
 
     def _draw(self, term: RandomizationTerm, mask: Tensor, groups: dict[str, Tensor]) -> None:
-        nominal = self.nominal[term.parameter]
-        percentile = torch.rand(self.num_envs, len(nominal), generator=self.generator, device=self.generator.device)
+        size = 1 if term.shared else len(self.nominal[term.parameter])
+        percentile = self._uniform(self.num_envs, size)
         if term.group is not None:
             if term.group not in groups:
-                groups[term.group] = torch.rand(
-                    self.num_envs, 1, generator=self.generator, device=self.generator.device
-                )
+                groups[term.group] = self._uniform(self.num_envs, 1)
             percentile = (1.0 - term.coupling) * percentile + term.coupling * groups[term.group]
         self._assign(term, term.quantile(percentile), mask)
 
+    def _uniform(self, *shape: int) -> Tensor:
+        return torch.rand(shape, generator=self.generator, device=self.generator.device)
+
+    def _begin_process(self, index: int, term: RandomizationTerm, mask: Tensor) -> None:
+        """Put the correlated term into its stationary distribution."""
+        old = self._process[index]
+        if index in self._slope:
+            fresh = term.quantile(self._uniform(*old.shape))
+            slope = term.max_rate * (2.0 * self._uniform(*old.shape) - 1.0)
+            self._slope[index] = torch.where(mask[:, None], slope, self._slope[index])
+        else:
+            fresh = self._normal(old.shape)
+        self._process[index] = torch.where(mask[:, None], fresh, old)
+        self._apply_process(index, term)
+
+    def _step_process(self, index: int, term: RandomizationTerm, dt: float) -> None:
+        old = self._process[index]
+        if index in self._slope:
+            slope = term.max_rate * (2.0 * self._uniform(*old.shape) - 1.0)
+            chance = 1.0 - math.exp(-dt / term.correlation_time) if term.correlation_time > 0.0 else 1.0
+            renewed = self._uniform(*old.shape) < chance
+            self._process[index], self._slope[index] = bounded_walk(
+                old, self._slope[index], slope, renewed, dt, term.low, term.high
+            )
+        else:
+            self._process[index] = ornstein_uhlenbeck(old, self._normal(old.shape), dt, term.correlation_time)
+        self._apply_process(index, term)
+
     def _apply_process(self, index: int, term: RandomizationTerm) -> None:
-        mean, deviation = term.moments()
+        state = self._process[index]
+        if index in self._slope:
+            sample = state
+        elif term.correlation_time == 0.0 and term.distribution != "gaussian":  # white: exactly its distribution
+            sample = term.quantile(torch.special.ndtr(state))
+        else:
+            mean, deviation = term.moments()
+            sample = mean + deviation * state
         everywhere = torch.ones(self.num_envs, dtype=torch.bool, device=self.generator.device)
-        self._assign(term, mean + deviation * self._process[index], everywhere)
+        self._assign(term, sample, everywhere)
 
     def _assign(self, term: RandomizationTerm, sample: Tensor, mask: Tensor) -> None:
         nominal = self.nominal[term.parameter]
         sample = sample.to(nominal.dtype)
-        value = {"set": sample, "scale": nominal * sample, "add": nominal + sample}[term.operation]
+        value = {"set": sample + 0.0 * nominal, "scale": nominal * sample, "add": nominal + sample}[term.operation]
+        share = term.share(self.progress)
+        if share < 1.0:
+            value = nominal + share * (value - nominal)
         self.values[term.parameter] = torch.where(mask[:, None], value, self.values[term.parameter])
+
+    def _restore(self, term: RandomizationTerm, mask: Tensor) -> None:
+        nominal = self.nominal[term.parameter]
+        self.values[term.parameter] = torch.where(mask[:, None], nominal, self.values[term.parameter])
+
+
+def _summary(values: Sequence[float]) -> str:
+    """Numbers for people, few of them."""
+    if len(values) > 3 and len(set(values)) == 1:
+        return f"{len(values)} × {values[0]:g}"
+    return ", ".join(f"{value:g}" for value in values)

@@ -38,15 +38,17 @@ class ImpedanceGains:
     """N m/rad about base x, y, z."""
     damping_ratio: float = 1.0
     """Of each axis for the effective mass and inertia below: D = 2 × ratio × sqrt(K × mass)."""
-    effective_mass: float = 1.0
-    """kg. An arm's apparent mass is 3 to 8 kg; a low value leaves more of the bounded force for motion."""
-    effective_inertia: float = 0.08
-    """kg m²."""
+    effective_mass: float = 2.0
+    """kg. An arm's apparent mass is larger (Panda at home: 3 to 5 kg, 5 to 12 kg where the tool may not turn), so that
+    slow modes keep a true damping ratio of about 0.4; more damping takes a larger part of the bounded force for
+    itself: the tool moves freely at no more than K × clip / D."""
+    effective_inertia: float = 0.2
+    """kg m². Of a Panda at home: 0.1 to 0.6."""
     damping: tuple[float, float, float, float, float, float] | None = None
     """N s/m and N m s/rad; None: from the damping ratio. Give it where a stiffness is 0."""
-    clip_lower: tuple[float, float, float, float, float, float] = (-0.02, -0.02, -0.02, -0.2, -0.2, -0.2)
+    clip_lower: tuple[float, float, float, float, float, float] = (-0.025, -0.025, -0.025, -0.2, -0.2, -0.2)
     """m and rad, at most 0: bound of the error in the negative direction; times K it is the largest static force."""
-    clip_upper: tuple[float, float, float, float, float, float] = (0.02, 0.02, 0.02, 0.2, 0.2, 0.2)
+    clip_upper: tuple[float, float, float, float, float, float] = (0.025, 0.025, 0.025, 0.2, 0.2, 0.2)
     """m and rad, at least 0."""
     nullspace_stiffness: float = 10.0
     """N m/rad, of every joint towards the posture."""

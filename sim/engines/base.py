@@ -6,7 +6,7 @@ Arrays are float64 with the N environments first, in SI units. Poses are world p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,6 +14,9 @@ import numpy as np
 
 from hardware.kinematics import ArmKinematics
 from sim.scene import Scene
+
+TORQUE_HISTORY = 8
+"""Past torques that an engine keeps: the longest torque latency, in time steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,25 @@ class ArmEngine(Protocol):
 
     def twist(self, body: str) -> np.ndarray:
         """World twist (N, 6) of a free body's origin."""
+
+    def vary(self, names: Sequence[str]) -> dict[str, str]:
+        """Prepare for `set_variables` of these variables of the model, see `sim.arm_randomization`; all are nominal.
+
+        Returns:
+            What this engine cannot vary, by name, with a reason: `PyBullet: does nothing`.
+        """
+
+    def set_variables(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        """Write variables (K, size) by name into the model of environments `ids` (K,), from the next substep on.
+
+        Where the place or shape of something changes, poses follow at the next `place`.
+        """
+
+    def push(self, body: str, force: np.ndarray) -> None:
+        """Put world forces (N, 3) N on a body's centre of mass, or an arm's tool `<arm>/tool`.
+
+        They last until the next `push` of that body, or until the environment is placed.
+        """
 
     def refresh(self) -> None:
         """Bring poses and kinematics up to date with the newest positions."""

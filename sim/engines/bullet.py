@@ -17,16 +17,19 @@ A client takes about 30 MB and 50 ms to start.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from hardware.descriptions import load_arm
-from hardware.kinematics import ArmKinematics, forward_kinematics
+from hardware.kinematics import ArmKinematics
 from policies import rotation
 from sim.engines.base import Placement
-from sim.engines.bullet_model import GRAVITY, BulletArm, BulletModel, build_model, pybullet
-from sim.scene import ArmMount, Scene
+from sim.engines.bullet_arm import BulletArmState
+from sim.engines.bullet_model import BulletModel, build_model
+from sim.engines.bullet_parts import pybullet
+from sim.engines.bullet_variables import BulletVariables
+from sim.scene import Scene
 
 MAX_ENVS = 256
 """Clients of one process: they take 7 GB then."""
@@ -36,8 +39,6 @@ _LEAST_SHARE = 0.05
 """Share of its force that a gripper's drive has at any error, to hold the fingers."""
 _FINGER_GAIN = 0.2
 """Share of a finger's position error that its motor takes away in a time step."""
-_FRICTION_SWEEPS = 2
-"""Iterations in which the joints' frictions settle; they begin with the last time step's."""
 _TOO_FAST = 1e3
 """rad/s at which the physics has broken down."""
 
@@ -56,24 +57,32 @@ class BulletEngine:
             ValueError: Too many environments, or something in the scene that only MuJoCo simulates.
         """
         if not 1 <= num_envs <= MAX_ENVS:
-            raise ValueError(f"engine 'bullet': num_envs is {num_envs}; it takes 1 to {MAX_ENVS}, more run in 'mujoco'")
+            raise ValueError(
+                f"engine 'pybullet': num_envs is {num_envs}; it takes 1 to {MAX_ENVS}, more run in 'mujoco'"
+            )
         self.scene, self.num_envs = scene, num_envs
         self.failed = np.zeros(num_envs, dtype=bool)
         self._clients: list[int] = []
+        descriptions = {mount.name: load_arm(mount.robot) for mount in scene.arms}
         try:
             for _ in range(num_envs):
                 self._clients.append(pybullet.connect(pybullet.DIRECT))
                 # The same calls in the same order give the same numbers for everything in every client.
-                self._model: BulletModel = build_model(self._clients[-1], scene)
+                self._model: BulletModel = build_model(self._clients[-1], scene, descriptions)
         except BaseException:
             self.close()
             raise
         self._begin = [pybullet.saveState(physicsClientId=client) for client in self._clients]
-        self._arms = {mount.name: _Arm(mount, self._model.arms[mount.name], num_envs) for mount in scene.arms}
+        self._arms = {
+            mount.name: BulletArmState(mount, descriptions[mount.name], self._model.arms[mount.name], num_envs)
+            for mount in scene.arms
+        }
+        self._variables = BulletVariables(scene, self._clients, self._model, self._arms)
+        self._pushes: dict[str, np.ndarray] = {}
         self._attached = {body.name: body for body in scene.bodies if body.attached_to}
         self._moving = [body for body in scene.bodies if body.motion != "fixed" and not body.attached_to]
         for arm in self._arms.values():
-            arm.q[:] = load_arm(arm.mount.robot).home
+            arm.q[:] = arm.description.home
         everywhere = np.arange(num_envs)
         self.place(everywhere, Placement(joints={name: arm.q.copy() for name, arm in self._arms.items()}))
 
@@ -98,7 +107,9 @@ class BulletEngine:
         twists = {name: np.zeros((count, 6)) for name in poses}
         self._put(ids, joints, velocities, poses, twists)
         for arm in self._arms.values():
-            arm.other[ids], arm.friction[ids], arm.sensor[ids] = 0.0, 0.0, 0.0
+            arm.forget(ids)
+        for force in self._pushes.values():
+            force[ids] = 0.0
         self.failed[ids] = False
 
     def _put(
@@ -114,6 +125,8 @@ class BulletEngine:
             client = self._clients[env]
             # Restored, not only reset: Bullet keeps contact points and motors' impulses from step to step.
             pybullet.restoreState(self._begin[env], physicsClientId=client)
+            # Contacts of before, where nothing touches any more, are only then forgotten.
+            pybullet.performCollisionDetection(physicsClientId=client)
             for name, arm in self._arms.items():
                 for link, angle, speed in zip(
                     arm.links, joints[name][row].tolist(), velocities[name][row].tolist(), strict=True
@@ -142,6 +155,8 @@ class BulletEngine:
         going = np.flatnonzero(~self.failed)
         for name, arm in self._arms.items():
             self._drive(arm, torques[name], widths.get(name), going, dt)
+        for name, force in self._pushes.items():
+            self._push(name, force, going)
         for env in going.tolist():
             pybullet.stepSimulation(physicsClientId=self._clients[env])
         for arm in self._arms.values():
@@ -152,7 +167,7 @@ class BulletEngine:
                 self.failed |= ~(np.abs(arm.state[:, 1]) < _TOO_FAST).all(axis=1)
 
     def _drive(
-        self, arm: _Arm, torques: np.ndarray, widths: np.ndarray | None, going: np.ndarray, dt: float
+        self, arm: BulletArmState, torques: np.ndarray, widths: np.ndarray | None, going: np.ndarray, dt: float
     ) -> None:
         """Set the torques and the fingers' motors for the next time step."""
         index, joints, fingers = arm.model.index, arm.model.joints, arm.model.fingers
@@ -167,6 +182,7 @@ class BulletEngine:
         applied = arm.applied(np.where(self.failed[:, None], 0.0, torques), dt).tolist()
         forces, targets = [], []
         if fingers:
+            assert widths is not None
             wanted = 0.5 * widths[:, None]
             share = np.abs(2.0 * (wanted - arm.state[:, 0, n:]) / _SATURATION).clip(_LEAST_SHARE, 1.0)
             forces = (share * arm.max_force).tolist()
@@ -183,11 +199,11 @@ class BulletEngine:
                     pybullet.POSITION_CONTROL,
                     targetPositions=targets[env],
                     forces=forces[env],
-                    positionGains=arm.finger_gains,
+                    positionGains=[_FINGER_GAIN] * len(fingers),
                     physicsClientId=client,
                 )
 
-    def _read(self, arm: _Arm, ids: np.ndarray, after_step: bool) -> None:
+    def _read(self, arm: BulletArmState, ids: np.ndarray, after_step: bool) -> None:
         """Joint angles and velocities of the environments `ids`; after a time step, the wrench sensor too."""
         index, links = arm.model.index, arm.links
         for env in ids.tolist():
@@ -196,7 +212,38 @@ class BulletEngine:
             if arm.mount.wrench and after_step:
                 sensor = pybullet.getJointState(index, arm.model.palm, physicsClientId=self._clients[env])
                 arm.sensor[env] = sensor[2]
-        arm.kinematics = None
+        arm.moved()
+
+    def _push(self, name: str, force: np.ndarray, going: np.ndarray) -> None:
+        """Put the forces (N, 3) on a body's centre of mass, or an arm's tool, for one time step."""
+        going = going[force[going].any(axis=1)]
+        if not len(going):
+            return
+        if name in self._model.bodies:
+            index, link = self._model.bodies[name].index, -1
+            points = [pybullet.getBasePositionAndOrientation(index, physicsClientId=c)[0] for c in self._clients]
+        else:
+            arm = self._arms[name.partition("/")[0]]
+            index, link = arm.model.index, arm.model.palm
+            points = arm.kinematics().tool_position.tolist()
+        for env in going.tolist():
+            pybullet.applyExternalForce(
+                index, link, force[env].tolist(), points[env], pybullet.WORLD_FRAME, physicsClientId=self._clients[env]
+            )
+
+    def vary(self, names: Sequence[str]) -> dict[str, str]:
+        """Prepare for `set_variables` of these; all are nominal. Returns what cannot vary, with a reason."""
+        return self._variables.vary(names)
+
+    def set_variables(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        """Write variables (K, size) by name into the model of environments `ids` (K,)."""
+        self._variables.set(ids, values)
+
+    def push(self, body: str, force: np.ndarray) -> None:
+        """Put world forces (N, 3) N on a body's centre of mass, or an arm's tool, until the next push or placing."""
+        if body not in self._model.bodies and body not in {f"{name}/tool" for name in self._arms}:
+            raise ValueError(f"{body!r} can't be pushed; those that can: {[*self._model.bodies, 'tools of arms']}")
+        self._pushes[body] = np.array(force, dtype=float)
 
     def refresh(self) -> None:
         """Nothing to do: everything is of now."""
@@ -210,17 +257,7 @@ class BulletEngine:
 
     def kinematics(self, arm: str) -> ArmKinematics:
         """Tool pose and Jacobian in the world, of now."""
-        found = self._arms[arm]
-        if found.kinematics is None:
-            local = forward_kinematics(found.description, found.q)
-            turn, base = found.base_turn, found.base_orientation
-            jacobian = local.jacobian
-            position, orientation = local.tool_position, local.tool_orientation
-            if found.mount.yaw != 0.0:
-                jacobian = np.concatenate([turn @ jacobian[:, :3], turn @ jacobian[:, 3:]], axis=1)
-                position, orientation = position @ turn.T, rotation.multiply(base, orientation)
-            found.kinematics = ArmKinematics(position + found.mount.position, orientation, jacobian)
-        return found.kinematics
+        return self._arms[arm].kinematics()
 
     def width(self, arm: str) -> np.ndarray:
         """Distance (N,) m between the fingers; 0 without fingers."""
@@ -235,8 +272,7 @@ class BulletEngine:
         found = self._arms[arm]
         if not found.mount.wrench:
             return np.zeros((self.num_envs, 6))
-        wrench = found.wrench(self.kinematics(arm).tool_orientation, GRAVITY)
-        return np.where(found.sensor.any(axis=1)[:, None], wrench, 0.0)
+        return found.wrench(self._variables.gravity)
 
     def pose(self, body: str) -> np.ndarray:
         """World pose (N, 7); of an arm's tool as `<arm>/tool`."""
@@ -253,7 +289,11 @@ class BulletEngine:
         found = self._model.bodies[body]
         raw = np.array(
             [
-                [value for part in pybullet.getBasePositionAndOrientation(found.index, physicsClientId=c) for value in part]
+                [
+                    value
+                    for part in pybullet.getBasePositionAndOrientation(found.index, physicsClientId=c)
+                    for value in part
+                ]
                 for c in self._clients
             ]
         )
@@ -281,6 +321,7 @@ class BulletEngine:
             stored[f"joints/{name}"] = arm.state.copy()
             stored[f"sensor/{name}"] = arm.sensor.copy()
             stored[f"other/{name}"], stored[f"friction/{name}"] = arm.other.copy(), arm.friction.copy()
+            stored[f"history/{name}"] = np.moveaxis(arm.history, 1, 0).copy()
         for body in self._moving:
             stored[f"pose/{body.name}"] = self.pose(body.name)
             stored[f"twist/{body.name}"] = self.twist(body.name)
@@ -298,6 +339,7 @@ class BulletEngine:
         )
         for name, arm in self._arms.items():
             arm.sensor[:] = stored[f"sensor/{name}"]
+            arm.history[:] = np.moveaxis(stored[f"history/{name}"], 0, 1)
             arm.other[:], arm.friction[:] = stored[f"other/{name}"], stored[f"friction/{name}"]
         self.failed = np.array(stored["failed"], dtype=bool)
 
@@ -306,75 +348,3 @@ class BulletEngine:
         for client in self._clients:
             pybullet.disconnect(physicsClientId=client)
         self._clients = []
-
-
-class _Arm:
-    """An arm's state in all environments, and the torques that Bullet does not know of."""
-
-    def __init__(self, mount: ArmMount, model: BulletArm, num_envs: int) -> None:
-        self.mount, self.model = mount, model
-        description = self.description = load_arm(mount.robot)
-        n = description.num_joints
-        self.links = [*model.joints, *model.fingers]
-        self.state = np.zeros((num_envs, 2, len(self.links)))
-        """Positions and velocities of joints and fingers."""
-        self.q, self.qd = self.state[:, 0, :n], self.state[:, 1, :n]
-        self.sensor = np.zeros((num_envs, 6))
-        """Force and torque at the palm's joint as Bullet gives them."""
-        self.mass, self.weight = np.zeros((num_envs, n, n)), np.zeros((num_envs, n))
-        self.other = np.zeros((num_envs, n))
-        """Torques N m of everything else in the last time step: contacts, limits, Coriolis forces."""
-        self.friction = np.zeros((num_envs, n))
-        """Coulomb friction N m of the last time step, where the next one's search begins."""
-        self.kinematics: ArmKinematics | None = None
-        self._armature, self._damping = np.array(description.armature), np.array(description.joint_damping)
-        self._bounds = np.array(description.joint_friction, dtype=float).tolist()
-        self._limits = np.array(description.interface.limits["torque"], dtype=float)
-        gripper = description.gripper
-        self.max_width = float(gripper.max_width) if gripper is not None and model.fingers else 0.0
-        self.max_force = float(gripper.max_force) if gripper is not None else 0.0
-        self.finger_gains = [_FINGER_GAIN] * len(model.fingers)
-        self.base_orientation = rotation.from_yaw(np.array(mount.yaw))
-        self.base_turn = rotation.to_matrix(self.base_orientation)
-
-    def applied(self, torques: np.ndarray, dt: float) -> np.ndarray:
-        """Torques (N, n) for Bullet's joints, which have no damping, no friction and no armature.
-
-        The acceleration a solves (M + A + dt D) a = tau - D qd + other + friction, with armature A and damping D
-        implicit as in MuJoCo; Bullet's joints, of inertia M, get tau - D (qd + dt a) + friction - A a and the weight.
-        """
-        commanded = torques.clip(self._limits[:, 0], self._limits[:, 1]) - self._damping * self.qd
-        mobility = np.linalg.inv(self.mass + np.diag(self._armature + dt * self._damping))
-        free = (mobility @ (commanded + self.other)[..., None])[..., 0]
-        free = self._rub(mobility, free, dt)
-        self._known = commanded + self.friction - dt * self._damping * free
-        self._rotors = self._armature * free
-        return self._known - self._rotors + self.weight
-
-    def _rub(self, mobility: np.ndarray, acceleration: np.ndarray, dt: float) -> np.ndarray:
-        """Find the Coulomb friction and return the acceleration (N, n) with it.
-
-        Each joint's friction stops it within the time step as far as its bound allows: projected Gauss-Seidel.
-        """
-        acceleration = acceleration + (mobility @ self.friction[..., None])[..., 0]
-        for _ in range(_FRICTION_SWEEPS):
-            for k, bound in enumerate(self._bounds):
-                excess = (acceleration[:, k] + self.qd[:, k] / dt) / mobility[:, k, k]
-                change = (self.friction[:, k] - excess).clip(-bound, bound) - self.friction[:, k]
-                self.friction[:, k] += change
-                acceleration += mobility[:, k] * change[:, None]
-        return acceleration
-
-    def measure_other_forces(self, before: np.ndarray, dt: float, ids: np.ndarray) -> None:
-        """What else acted in the last time step, from the change of the velocities since `before` (N, n)."""
-        change = ((self.qd - before) / dt)[ids]
-        total = (self.mass[ids] @ change[..., None])[..., 0] + self._rotors[ids]
-        self.other[ids] = total - self._known[ids]
-
-    def wrench(self, tool_orientation: np.ndarray, gravity: float) -> np.ndarray:
-        """Force and torque (N, 6) of the world on the tool in its frame, its weight taken off."""
-        turn = self.model.sensor_turn
-        force, torque = self.sensor[:, :3] @ turn.T, self.sensor[:, 3:] @ turn.T
-        weight = rotation.rotate_inverse(tool_orientation, np.array([0.0, 0.0, -gravity * self.model.payload]))
-        force, torque = -force, -torque - np.cross(self.model.sensor_position, force)
-        return np.concatenate([force - weight, torque - np.cross(self.model.payload_center, weight)], axis=1)

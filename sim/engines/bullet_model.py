@@ -1,40 +1,30 @@
-"""A scene in one PyBullet client, built from numbers: no mesh files, no URDF files.
-
-`createMultiBody` takes the description's joint frames as they are, and each link's inertia by its principal axes,
-which Bullet needs anyway. Links of an arm: 0 to n - 1 its own, then the palm (fixed), the two fingers (prismatic)
-and the attached bodies (fixed to the palm).
-"""
+"""A scene in one PyBullet client, built from numbers: no mesh files, no URDF files."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from hardware.descriptions import load_arm
 from hardware.descriptions.arm import ArmDescription
-from hardware.kinematics import tool_frame
-from policies import rotation
+from sim.engines.bullet_arm_model import ArmBuilder, BulletArm
+from sim.engines.bullet_parts import (
+    FIRST_ARM,
+    FREE,
+    STILL,
+    collision_shape,
+    principal_axes,
+    pybullet,
+    set_contact,
+    xyzw,
+)
 from sim.scene import Body, Scene, Shape, mass_properties
-
-try:
-    import pybullet
-except ImportError as error:
-    raise ImportError(
-        "the engine 'bullet' needs PyBullet: pip install 'robot_rl[bullet]'; its wheels exist for Python 3.11 and "
-        "older only, with a newer Python use the engine 'mujoco'"
-    ) from error
 
 GRAVITY = 9.81
 """m/s²."""
-_STILL, _FREE, _FIRST_ARM = 1, 2, 4
-"""Collision groups: what stands, what moves by physics, the first arm; every arm has a bit of its own."""
 _FLOOR = -0.75
 _TABLE = Shape(kind="box", size=(0.6, 0.8, 0.02), position=(0.35, 0.0, -0.02))
-_IDENTITY = (0.0, 0.0, 0.0, 1.0)
-_NONE = -1
 _SOLVER_ITERATIONS = 50
 
 
@@ -51,28 +41,6 @@ class BulletBody:
 
 
 @dataclass(frozen=True, eq=False)
-class BulletArm:
-    """An arm in a client."""
-
-    index: int
-    """PyBullet's number."""
-    joints: list[int]
-    """Links of the arm's joints."""
-    palm: int
-    """Link of the palm, whose fixed joint measures the wrench."""
-    fingers: list[int]
-    """Links of the fingers; empty without."""
-    payload: float
-    """kg, all that hangs on the palm."""
-    payload_center: np.ndarray
-    """Shape (3,), m, its centre of mass in the tool's frame, with symmetric fingers."""
-    sensor_position: np.ndarray
-    """Shape (3,), m, the point in the tool's frame about which the sensor's torque is."""
-    sensor_turn: np.ndarray
-    """Shape (3, 3), from the sensor's axes to the tool's."""
-
-
-@dataclass(frozen=True, eq=False)
 class BulletModel:
     """All that is in a client."""
 
@@ -80,10 +48,16 @@ class BulletModel:
     """By name."""
     bodies: dict[str, BulletBody]
     """By name; those that are attached to a tool belong to their arm."""
+    attached: dict[str, tuple[int, int]]
+    """PyBullet's numbers of arm and link, by name of an attached body."""
+
+    def place_of(self, body: str) -> tuple[int, int]:
+        """PyBullet's numbers of a body: of itself and of its link, -1 for the base."""
+        return self.attached[body] if body in self.attached else (self.bodies[body].index, -1)
 
 
-def build_model(client: int, scene: Scene) -> BulletModel:
-    """Build a scene in an empty client.
+def build_model(client: int, scene: Scene, descriptions: Mapping[str, ArmDescription]) -> BulletModel:
+    """Build a scene in an empty client; `descriptions` are those of the arms by their names.
 
     Raises:
         ValueError: The scene has something that only MuJoCo simulates: a cable or an own model of an arm.
@@ -102,88 +76,28 @@ def build_model(client: int, scene: Scene) -> BulletModel:
     )
     pybullet.setGravity(0.0, 0.0, -GRAVITY, physicsClientId=client)
     _add_surroundings(client, scene)
-    every_arm = sum(_FIRST_ARM << i for i in range(len(scene.arms)))
-    arms = {mount.name: _ArmBuilder(client, scene, i, every_arm).build() for i, mount in enumerate(scene.arms)}
-    bodies = {body.name: _add_body(client, body, every_arm) for body in scene.bodies if not body.attached_to}
-    return BulletModel(arms, bodies)
-
-
-def principal_axes(inertia: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Principal moments (3,) of an inertia (3, 3), and the orientation (4,) wxyz of its axes."""
-    moments, axes = np.linalg.eigh(inertia)
-    if np.linalg.det(axes) < 0.0:
-        axes[:, 0] = -axes[:, 0]
-    return moments, _quaternion(axes)
-
-
-def _quaternion(matrix: np.ndarray) -> np.ndarray:
-    """Orientation (4,) wxyz of a rotation matrix (3, 3)."""
-    # The eigenvector of the largest eigenvalue of this matrix (Bar-Itzhack 2000), which has no singular case.
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = matrix
-    rows = [
-        [xx + yy + zz, zy - yz, xz - zx, yx - xy],
-        [zy - yz, xx - yy - zz, xy + yx, xz + zx],
-        [xz - zx, xy + yx, yy - xx - zz, yz + zy],
-        [yx - xy, xz + zx, yz + zy, zz - xx - yy],
-    ]
-    return np.linalg.eigh(np.array(rows))[1][:, -1]
-
-
-def _xyzw(quaternion: Any) -> list[float]:
-    w, x, y, z = (float(value) for value in quaternion)
-    return [x, y, z, w]
-
-
-def _collision_shape(client: int, shapes: list[Shape]) -> int:
-    """A compound of the shapes that collide; -1 where there is none."""
-    shapes = [shape for shape in shapes if shape.collides]
-    if not shapes:
-        return _NONE
-    kinds = {
-        "box": pybullet.GEOM_BOX,
-        "sphere": pybullet.GEOM_SPHERE,
-        "cylinder": pybullet.GEOM_CYLINDER,
-        "capsule": pybullet.GEOM_CAPSULE,
-    }
-    return pybullet.createCollisionShapeArray(
-        shapeTypes=[kinds[shape.kind] for shape in shapes],
-        halfExtents=[list(shape.size) if shape.kind == "box" else [0.0] * 3 for shape in shapes],
-        radii=[0.0 if shape.kind == "box" else shape.size[0] for shape in shapes],
-        lengths=[2.0 * shape.size[1] if shape.kind in ("cylinder", "capsule") else 0.0 for shape in shapes],
-        collisionFramePositions=[list(shape.position) for shape in shapes],
-        collisionFrameOrientations=[_xyzw(shape.orientation) for shape in shapes],
-        physicsClientId=client,
-    )
-
-
-def _set_contact(client: int, index: int, link: int, friction: float, group: int, others: int) -> None:
-    # Bullet slows bodies down by default, as no other engine does.
-    pybullet.changeDynamics(
-        index,
-        link,
-        lateralFriction=friction,
-        spinningFriction=0.0,
-        rollingFriction=0.0,
-        restitution=0.0,
-        linearDamping=0.0,
-        angularDamping=0.0,
-        jointDamping=0.0,
-        physicsClientId=client,
-    )
-    pybullet.setCollisionFilterGroupMask(index, link, group, others, physicsClientId=client)
+    every_arm = sum(FIRST_ARM << i for i in range(len(scene.arms)))
+    arms: dict[str, BulletArm] = {}
+    attached: dict[str, tuple[int, int]] = {}
+    for number, mount in enumerate(scene.arms):
+        builder = ArmBuilder(client, scene, number, every_arm, descriptions[mount.name])
+        arms[mount.name] = builder.build()
+        attached.update({name: (arms[mount.name].index, link) for name, link in builder.attached.items()})
+    bodies = {body.name: _add_body(client, body) for body in scene.bodies if not body.attached_to}
+    return BulletModel(arms, bodies, attached)
 
 
 def _add_surroundings(client: int, scene: Scene) -> None:
     floor = pybullet.createCollisionShape(pybullet.GEOM_PLANE, physicsClientId=client)
     shapes = [(floor, (0.0, 0.0, _FLOOR))]
     if scene.table:
-        shapes.append((_collision_shape(client, [_TABLE]), (0.0, 0.0, 0.0)))
+        shapes.append((collision_shape(client, [_TABLE]), (0.0, 0.0, 0.0)))
     for shape, position in shapes:
         index = pybullet.createMultiBody(0.0, shape, basePosition=position, physicsClientId=client)
-        _set_contact(client, index, -1, 1.0, _STILL, ~_STILL)
+        set_contact(client, index, -1, 1.0, STILL, ~STILL)
 
 
-def _add_body(client: int, body: Body, every_arm: int) -> BulletBody:
+def _add_body(client: int, body: Body) -> BulletBody:
     free = body.motion == "free"
     center, turn = np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0])
     moments = np.zeros(3)
@@ -192,266 +106,17 @@ def _add_body(client: int, body: Body, every_arm: int) -> BulletBody:
         moments, turn = principal_axes(inertia)
     index = pybullet.createMultiBody(
         baseMass=body.mass if free else 0.0,
-        baseCollisionShapeIndex=_collision_shape(client, list(body.shapes)),
+        baseCollisionShapeIndex=collision_shape(client, list(body.shapes)),
         basePosition=list(body.position),
-        baseOrientation=_xyzw(body.orientation),
+        baseOrientation=xyzw(body.orientation),
         baseInertialFramePosition=center.tolist(),
-        baseInertialFrameOrientation=_xyzw(turn),
+        baseInertialFrameOrientation=xyzw(turn),
         physicsClientId=client,
     )
     if free:
         pybullet.changeDynamics(index, -1, localInertiaDiagonal=moments.tolist(), physicsClientId=client)
     # Bullet multiplies the partners' coefficients: 1 beside the free body's own makes it that of the free body.
     friction = body.friction if free else 1.0
-    group, others = (_FREE, -1) if free else (_STILL, ~_STILL)
-    _set_contact(client, index, -1, friction, group, others)
+    group, others = (FREE, -1) if free else (STILL, ~STILL)
+    set_contact(client, index, -1, friction, group, others)
     return BulletBody(index, center, turn)
-
-
-@dataclass
-class _Links:
-    """Columns of `createMultiBody`, one entry per link, and what is set afterwards."""
-
-    masses: list[float] = field(default_factory=list)
-    shapes: list[int] = field(default_factory=list)
-    positions: list[list[float]] = field(default_factory=list)
-    orientations: list[list[float]] = field(default_factory=list)
-    centers: list[list[float]] = field(default_factory=list)
-    turns: list[list[float]] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
-    kinds: list[int] = field(default_factory=list)
-    axes: list[list[float]] = field(default_factory=list)
-    moments: list[np.ndarray] = field(default_factory=list)
-    frictions: list[float] = field(default_factory=list)
-
-
-class _ArmBuilder:
-    """Builds one arm."""
-
-    def __init__(self, client: int, scene: Scene, number: int, every_arm: int) -> None:
-        self.client, self.scene, self.mount = client, scene, scene.arms[number]
-        self.group = _FIRST_ARM << number
-        self.others = _STILL | _FREE | (every_arm & ~self.group)
-        self.description = load_arm(self.mount.robot)
-        self.links = _Links()
-        self.loads: list[tuple[float, np.ndarray]] = []
-
-    def build(self) -> BulletArm:
-        description, gripper = self.description, self.description.gripper
-        n = description.num_joints
-        for k in range(n):
-            self._link(
-                mass=description.link_masses[k],
-                center=description.link_centers[k],
-                inertia=description.link_inertias[k],
-                shapes=_capsules(description, k + 1),
-                position=description.joint_positions[k],
-                orientation=description.joint_orientations[k],
-                parent=k - 1,
-                kind=pybullet.JOINT_REVOLUTE,
-                axis=description.joint_axes[k],
-            )
-        palm = self._palm()
-        fingers = self._fingers(palm) if gripper is not None and self.mount.gripper else []
-        for body in self.scene.bodies:
-            if body.attached_to == self.mount.name:
-                self._attached(palm, body)
-        index = self._create()
-        self._set_joints(index, palm, fingers)
-        masses = np.array([mass for mass, _ in self.loads])
-        moment = sum((mass * center for mass, center in self.loads), np.zeros(3))
-        tool = np.array([0.0, 0.0, gripper.tool_offset if gripper is not None else 0.0])
-        # The sensor's axes are those of the palm's inertial frame, its point is their origin.
-        turn = np.array(self.links.turns[palm])[[3, 0, 1, 2]]
-        return BulletArm(
-            index=index,
-            joints=list(range(n)),
-            palm=palm,
-            fingers=fingers,
-            payload=float(masses.sum()),
-            payload_center=moment / max(masses.sum(), 1e-9) - tool,
-            sensor_position=np.array(self.links.centers[palm]) - tool,
-            sensor_turn=rotation.to_matrix(turn),
-        )
-
-    def _link(
-        self,
-        *,
-        mass: float,
-        center: Any,
-        inertia: np.ndarray,
-        shapes: list[Shape],
-        position: Any,
-        parent: int,
-        kind: int,
-        orientation: Any = (1.0, 0.0, 0.0, 0.0),
-        axis: Any = (0.0, 0.0, 1.0),
-        friction: float = 1.0,
-    ) -> int:
-        links = self.links
-        moments, turn = principal_axes(inertia)
-        links.masses.append(float(mass))
-        links.shapes.append(_collision_shape(self.client, shapes))
-        links.positions.append([float(value) for value in position])
-        links.orientations.append(_xyzw(orientation))
-        links.centers.append([float(value) for value in center])
-        links.turns.append(_xyzw(turn))
-        links.parents.append(parent + 1)  # 0 is the base
-        links.kinds.append(kind)
-        links.axes.append([float(value) for value in axis])
-        links.moments.append(moments)
-        links.frictions.append(friction)
-        return len(links.masses) - 1
-
-    def _palm(self) -> int:
-        """The palm, in the tool's axes with its origin in the flange."""
-        description, gripper = self.description, self.description.gripper
-        mass, center, inertia, shapes = 0.0, np.zeros(3), np.zeros((3, 3)), []
-        if gripper is not None:
-            mass, center, inertia = gripper.mass, gripper.center_of_mass, gripper.inertia
-            shapes = [Shape(kind="box", size=_vector(gripper.palm_size), position=_vector(gripper.palm_center))]
-            shapes += _capsules(description, description.num_joints + 1, rotation.from_yaw(np.array(-gripper.mount_yaw)))
-        self.loads.append((mass, np.asarray(center)))
-        return self._link(
-            mass=mass,
-            center=center,
-            inertia=inertia,
-            shapes=shapes,
-            position=description.flange_position,
-            orientation=tool_frame(description)[1],
-            parent=description.num_joints - 1,
-            kind=pybullet.JOINT_FIXED,
-        )
-
-    def _fingers(self, palm: int) -> list[int]:
-        gripper = self.description.gripper
-        assert gripper is not None
-        x, y, z = (float(value) for value in gripper.finger_size)
-        inertia = gripper.finger_mass / 3.0 * np.diag([y * y + z * z, x * x + z * z, x * x + y * y])
-        found = []
-        for side in (1.0, -1.0):
-            middle = (0.0, side * y, z)
-            self.loads.append((gripper.finger_mass, np.array([0.0, 0.0, gripper.finger_root + z])))
-            found.append(
-                self._link(
-                    mass=gripper.finger_mass,
-                    center=middle,
-                    inertia=inertia,
-                    shapes=[Shape(kind="box", size=(x, y, z), position=middle)],
-                    position=(0.0, 0.0, gripper.finger_root),
-                    parent=palm,
-                    kind=pybullet.JOINT_PRISMATIC,
-                    axis=(0.0, side, 0.0),
-                )
-            )
-        return found
-
-    def _attached(self, palm: int, body: Body) -> None:
-        gripper = self.description.gripper
-        offset = np.array([0.0, 0.0, gripper.tool_offset if gripper is not None else 0.0])
-        position = offset + np.array(body.position)
-        center, inertia = mass_properties(body)
-        self.loads.append((body.mass, position + rotation.rotate(np.array(body.orientation), center)))
-        # Beside free bodies theirs counts; without any, the held body's own.
-        alone = not any(other.motion == "free" and not other.attached_to for other in self.scene.bodies)
-        self._link(
-            mass=body.mass,
-            center=center,
-            inertia=inertia,
-            shapes=list(body.shapes),
-            position=position,
-            orientation=body.orientation,
-            parent=palm,
-            kind=pybullet.JOINT_FIXED,
-            friction=body.friction if alone else 1.0,
-        )
-
-    def _create(self) -> int:
-        links, mount = self.links, self.mount
-        return pybullet.createMultiBody(
-            baseMass=0.0,
-            baseCollisionShapeIndex=_collision_shape(self.client, _capsules(self.description, 0)),
-            basePosition=list(mount.position),
-            baseOrientation=[0.0, 0.0, math.sin(mount.yaw / 2), math.cos(mount.yaw / 2)],
-            linkMasses=links.masses,
-            linkCollisionShapeIndices=links.shapes,
-            linkVisualShapeIndices=[_NONE] * len(links.masses),
-            linkPositions=links.positions,
-            linkOrientations=links.orientations,
-            linkInertialFramePositions=links.centers,
-            linkInertialFrameOrientations=links.turns,
-            linkParentIndices=links.parents,
-            linkJointTypes=links.kinds,
-            linkJointAxis=links.axes,
-            physicsClientId=self.client,
-        )
-
-    def _set_joints(self, index: int, palm: int, fingers: list[int]) -> None:
-        description, client = self.description, self.client
-        for link, moments in enumerate(self.links.moments):
-            pybullet.changeDynamics(index, link, localInertiaDiagonal=moments.tolist(), physicsClientId=client)
-            _set_contact(client, index, link, self.links.frictions[link], self.group, self.others)
-        _set_contact(client, index, -1, 1.0, self.group, self.others)
-        limits = description.interface.limits["position"]
-        for k in range(description.num_joints):
-            lower, upper = (float(value) for value in limits[k])
-            pybullet.changeDynamics(
-                index, k, jointLowerLimit=lower, jointUpperLimit=upper, physicsClientId=client
-            )
-            # The motors that Bullet starts with would hold the joints.
-            pybullet.setJointMotorControl2(index, k, pybullet.VELOCITY_CONTROL, force=0.0, physicsClientId=client)
-        if self.mount.wrench:
-            pybullet.enableJointForceTorqueSensor(index, palm, True, physicsClientId=client)
-        if not fingers:
-            return
-        assert description.gripper is not None
-        for link in fingers:
-            pybullet.changeDynamics(
-                index,
-                link,
-                jointLowerLimit=0.0,
-                jointUpperLimit=0.5 * float(description.gripper.max_width),
-                physicsClientId=client,
-            )
-        # One drive moves both fingers: a gear keeps them symmetric.
-        gear = pybullet.createConstraint(
-            index,
-            fingers[0],
-            index,
-            fingers[1],
-            pybullet.JOINT_GEAR,
-            [0.0, 1.0, 0.0],
-            [0.0, 0.0, 0.0],
-            [0.0, 0.0, 0.0],
-            physicsClientId=client,
-        )
-        pybullet.changeConstraint(
-            gear, gearRatio=-1.0, erp=0.2, maxForce=4.0 * float(description.gripper.max_force), physicsClientId=client
-        )
-
-
-def _capsules(description: ArmDescription, link: int, turn: np.ndarray | None = None) -> list[Shape]:
-    """The collision shapes of a link, `turn`ed into another frame."""
-    shapes = []
-    for capsule in description.capsules:
-        if capsule.link != link:
-            continue
-        start, end = np.asarray(capsule.start), np.asarray(capsule.end)
-        if turn is not None:
-            start, end = rotation.rotate(turn, start), rotation.rotate(turn, end)
-        length = float(np.linalg.norm(end - start))
-        middle = _vector(0.5 * (start + end))
-        if length < 1e-9:
-            shapes.append(Shape(kind="sphere", size=(float(capsule.radius),), position=middle))
-            continue
-        # A capsule does not mind which way round it is: the turn from z to its upward direction is never singular.
-        x, y, z = (end - start) / length if end[2] >= start[2] else (start - end) / length
-        w, x, y, z = rotation.normalize(np.array([1.0 + z, -y, x, 0.0]))
-        size = (float(capsule.radius), 0.5 * length)
-        shapes.append(Shape(kind="capsule", size=size, position=middle, orientation=(w, x, y, z)))
-    return shapes
-
-
-def _vector(values: Any) -> tuple[float, float, float]:
-    x, y, z = (float(value) for value in values)
-    return x, y, z

@@ -8,7 +8,7 @@ physics rate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import mujoco
 import numpy as np
@@ -18,7 +18,19 @@ from hardware.descriptions import load_arm
 from hardware.kinematics import ArmKinematics
 from sim.engines.base import Placement
 from sim.engines.mujoco_model import build_model
+from sim.engines.mujoco_variables import MujocoVariables
 from sim.scene import ArmMount, Scene
+
+_BREAKDOWN = [
+    int(kind)
+    for kind in (
+        mujoco.mjtWarning.mjWARN_BADQPOS,
+        mujoco.mjtWarning.mjWARN_BADQVEL,
+        mujoco.mjtWarning.mjWARN_BADQACC,
+        mujoco.mjtWarning.mjWARN_BADCTRL,
+    )
+]
+"""Warnings after which a simulation is worth nothing."""
 
 
 class MujocoEngine:
@@ -43,6 +55,9 @@ class MujocoEngine:
         self._sensors = bind("sensordata") if self.model.nsensor else np.zeros((num_envs, 0))
         self._mocap_pos, self._mocap_quat = bind("mocap_pos"), bind("mocap_quat")
         self._arms = {mount.name: _Arm(self.model, mount, num_envs) for mount in scene.arms}
+        self._variables = MujocoVariables(self.model, self.batch, scene)
+        self._forces = bind("xfrc_applied")
+        self._warnings = self.batch.warning
         self._initial = np.array(self.batch.state)
         self._body_ids = {self.model.body(i).name: i for i in range(self.model.nbody)}
         self.batch.forward()
@@ -69,22 +84,46 @@ class MujocoEngine:
             else:
                 raise ValueError(f"body {name!r} can't be placed: its motion is {self.scene.body(name).motion!r}")
         self.failed[ids] = False
+        self._warnings[ids] = 0
         self.batch.forward(ids=ids)
 
     def substep(self, torques: Mapping[str, np.ndarray], widths: Mapping[str, np.ndarray]) -> None:
         """Advance by one time step; environments whose physics breaks down stop and are marked in `failed`."""
         for name, arm in self._arms.items():
+            self.failed |= ~np.isfinite(torques[name]).all(axis=1)
             self._ctrl[:, arm.motors] = torques[name]
             if arm.fingers is not None:
+                self.failed |= ~np.isfinite(widths[name])
                 self._ctrl[:, arm.drive] = 0.5 * widths[name]
+        going = None
+        if self.failed.any():
+            # MuJoCo itself takes a control that is no number for 0 and goes on.
+            self._ctrl[self.failed] = 0.0
+            going = np.flatnonzero(~self.failed)
         try:
-            self.batch.step(nstep=1)
+            self.batch.step(ids=going, nstep=1)
         except SimulationError as error:
             self.failed[list(error.ids)] = True
+        # It puts a simulation with a state that is no number to its beginning, counts a warning, and goes on.
+        self.failed |= self._warnings[:, _BREAKDOWN, 1].any(axis=1)
+
+    def vary(self, names: Sequence[str]) -> dict[str, str]:
+        """Prepare for `set_variables` of these; all are nominal. Returns what cannot vary, with a reason."""
+        return self._variables.vary(names)
+
+    def set_variables(self, ids: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        """Write variables (K, size) by name into the model of environments `ids` (K,)."""
+        self._variables.set(ids, values)
+
+    def push(self, body: str, force: np.ndarray) -> None:
+        """Put world forces (N, 3) N on a body's centre of mass, or an arm's tool, until the next push or placing."""
+        self._forces[:, self._body_ids[body], :3] = force
 
     def refresh(self) -> None:
         """Bring poses and kinematics up to date with the newest positions."""
-        self.batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS)
+        # Force sensors are computed with the accelerations.
+        stage = mujoco.mjtStage.mjSTAGE_ACC if self.model.nsensor else mujoco.mjtStage.mjSTAGE_POS
+        self.batch.forward(stage=stage)
 
     # Measurements
 
@@ -156,7 +195,8 @@ class MujocoEngine:
         """Go on from what `state` returned."""
         self.batch.state[:] = stored["state"]
         self.failed = np.array(stored["failed"], dtype=bool)
-        self.batch.forward()
+        self.refresh()
+        self.batch.state[:] = stored["state"]  # a solver's warm start was renewed on the way
 
     def close(self) -> None:
         """Nothing is held outside of memory."""

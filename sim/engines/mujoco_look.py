@@ -20,6 +20,8 @@ SEAM: Color = (0.17, 0.18, 0.20, 1.0)
 PALM: Color = (0.80, 0.81, 0.82, 1.0)
 TABLE: Color = (0.74, 0.62, 0.48, 1.0)
 FLOOR: Color = (0.42, 0.45, 0.49, 1.0)
+HIDDEN = 3
+"""Group of shapes that collide but are not drawn."""
 _SKY_TOP, _SKY_BOTTOM = (0.55, 0.66, 0.78), (0.90, 0.92, 0.94)
 _PIXELS = 64
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from hardware.descriptions import load_arm
 from hardware.descriptions.arm import ArmDescription, Capsule
-from sim.engines.mujoco_look import FLOOR, PALM, SEAM, SHELL, TABLE, add_look
+from sim.engines.base import TORQUE_HISTORY
+from sim.engines.mujoco_look import FLOOR, HIDDEN, PALM, SEAM, SHELL, TABLE, add_look
 from sim.scene import ArmMount, Body, Camera, Scene, Shape, mass_properties
 
 KINDS = {
@@ -31,13 +32,18 @@ _FINGER_ARMATURE = 0.2
 """kg, inertia of the gripper's drive seen at a finger."""
 _SATURATION = 0.003
 """m of width error at which a gripper pushes with all its force."""
-TORQUE_HISTORY = 8
-"""Past commands that an actuator keeps: the longest delay in time steps."""
 
 
 def build_model(scene: Scene) -> mujoco.MjModel:
     """The compiled model of a scene."""
-    return build_spec(scene).compile()
+    model = build_spec(scene).compile()
+    # MuJoCo must know of every shape that can collide; those that only a cousin has do not yet.
+    for body in scene.bodies:
+        for index, shape in enumerate(body.variants[0]):
+            if not shape.collides:
+                geom = model.geom(f"{body.name}/{index}")
+                geom.contype[:], geom.conaffinity[:] = 0, 0
+    return model
 
 
 def build_spec(scene: Scene) -> mujoco.MjSpec:
@@ -78,8 +84,7 @@ def load_own_model(path: Path) -> mujoco.MjSpec:
 
 def _add_surroundings(spec: mujoco.MjSpec, scene: Scene) -> None:
     world = spec.worldbody
-    # A plane without a size reaches to the horizon.
-    floor = world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0.0, 0.0, 1.0], pos=[0, 0, -0.75])
+    floor = world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[6.0, 6.0, 6.0], pos=[0, 0, -0.75])
     floor.rgba, floor.material = FLOOR, "matt"
     floor.contype, floor.conaffinity = OBJECT, 0xFF
     if scene.table:
@@ -147,9 +152,12 @@ def _add_arm(spec: mujoco.MjSpec, scene: Scene, mount: ArmMount, group: int, oth
         tool_offset, yaw = description.gripper.tool_offset, description.gripper.mount_yaw
         _add_gripper(spec, scene, mount, description, palm, group, other_arms)
     palm.add_site(name=f"{mount.name}/wrist", pos=[0, 0, 0], size=[0.005, 0.005, 0.005], group=5)
-    palm.add_body(
+    tool = palm.add_body(
         name=f"{mount.name}/tool", pos=[0.0, 0.0, tool_offset], quat=[math.cos(yaw / 2), 0, 0, math.sin(yaw / 2)]
     )
+    # Forces and loads act at its centre of mass, which is its origin: MuJoCo would take its place in the palm.
+    tool.explicitinertial = True
+    tool.ipos = [0.0, 0.0, 0.0]
     if mount.wrench:
         for kind, name in ((mujoco.mjtSensor.mjSENS_FORCE, "force"), (mujoco.mjtSensor.mjSENS_TORQUE, "torque")):
             spec.add_sensor(
@@ -225,12 +233,14 @@ def _add_capsule(
         geom.fromto = [*capsule.start, *capsule.end]
         geom.size = [capsule.radius, 0.0, 0.0]
     # Capsules of neighbouring links often touch or coincide: one colour, or the two would flicker.
-    geom.rgba, geom.material = PALM if body.name.endswith("/palm") else SHELL, "plastic"
-    # The base stands on the table: it collides with what moves only.
-    _collide(geom, scene, group, (OBJECT if capsule.link > 0 else 0) | other_arms, 1.0)
+    geom.rgba, geom.material = SHELL, "plastic"
+    # The base does not collide with the table: MuJoCo leaves pairs out that can't move.
+    _collide(geom, scene, group, OBJECT | other_arms, 1.0)
     if capsule.link == 0:
-        geom.contype = 0
-    elif not body.name.endswith("/palm"):
+        return
+    if body.name.endswith("/palm"):
+        geom.group = HIDDEN  # the palm's box is shown in its place
+    else:
         _add_seams(body, capsule)
 
 
@@ -284,7 +294,7 @@ def _add_body(spec: mujoco.MjSpec, scene: Scene, body: Body, previous: dict[str,
         geom = _add_shape(added, f"{body.name}/{index}", shape)
         _collide(geom, scene, OBJECT, 0xFF, body.friction)
         geom.priority = 1 if free else 0  # the friction of a contact is that of the free body in it
-        if not shape.collides:
+        if not any(shapes[index].collides for shapes in body.variants):
             geom.contype, geom.conaffinity = 0, 0
 
 

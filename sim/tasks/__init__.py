@@ -10,13 +10,16 @@ from sim.tasks.arm_peg_insert import TASK as PEG_INSERT
 from sim.tasks.arm_pick_lift import TASK as PICK_LIFT
 from sim.tasks.arm_push import TASK as PUSH
 from sim.tasks.arm_reach import TASK as REACH
+from sim.tasks.arm_reach_region import TASK as REACH_REGION
 from sim.tasks.quadrotor import QuadrotorTask
 from sim.tasks.quadrotor_hover import TASK as HOVER
 from sim.tasks.quadrotor_track import TASK as TRACK
 
 Task = QuadrotorTask | ArmTask
 
-TASKS: dict[str, Task] = {task.name: task for task in (HOVER, TRACK, REACH, PUSH, PICK_LIFT, PEG_INSERT, HANDOVER)}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (HOVER, TRACK, REACH, REACH_REGION, PUSH, PICK_LIFT, PEG_INSERT, HANDOVER)
+}
 """Every task by name."""
 
 

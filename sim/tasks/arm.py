@@ -106,6 +106,10 @@ class ArmTask:
     """A scripted solution."""
     failed: ViewFunction = _never
     """Whether the episode is lost (N,) bool: it ends without a time-out."""
+    costs: Callable[[ArmView], dict[str, Tensor]] | None = None
+    """Terms (N,) ≥ 0 of what must stay small beside the reward (`sim.constraints`); None without constraints."""
+    cost_limit: float = 0.0
+    """Largest mean sum of the costs over an episode that is allowed."""
     hold: float = 0.3
     """s for which `success` must last without a break: a passing moment is no success."""
     randomization: tuple[RandomizationTerm, ...] = ()
@@ -116,9 +120,9 @@ class ArmTask:
     """Rate of the policy."""
     episode_length: float = 10.0
     """s until a time-out."""
-    success_bonus: float = 10.0
+    success_bonus: float = 20.0
     """Reward of the step in which the goal has been held, which ends the episode; added to the dense reward."""
-    failure_penalty: float = 20.0
+    failure_penalty: float = 40.0
     """Taken off in the step in which the episode is lost: more than what failing early would save."""
     settings: Any = None
     """Dataclass of what a user may change with `--set name=value`."""

@@ -31,7 +31,7 @@ from policies.manifest import Envelope
 from policies.terms import TermConfig
 from policies.types import Array, ArmSetpoint, ArmState
 from sim.randomization import RandomizationTerm
-from sim.scene import ArmMount, Body, Camera, Scene, Shape
+from sim.scene import ArmMount, Body, Camera, Color, Scene, Shape
 from sim.tasks.arm import ArmStart, ArmTask, ArmView, drive, shortfall, uniform
 
 SPEED = 0.1
@@ -47,6 +47,12 @@ DEPTH = 0.025
 """m, of the hole."""
 BLOCK = (0.05, 0.05)
 """m, half width and height of the block that the hole is in; it stands on the table."""
+CHAMFER = 0.0005
+"""m, at 45 degrees around the entrance of the hole, as on any machined one."""
+_SLOPE = 0.002
+"""m, thickness of the chamfer's boxes below their faces, to the side and down."""
+CONTACT_TIME = 0.02
+"""s: at rest the peg sinks in by less than 2 um under 10 N, and landing at 1 cm/s makes some 10 N."""
 HOLES = ((0.45, 0.55), (-0.05, 0.05))
 """m, region of the hole in the base frame."""
 HOLE_TURN = math.radians(15.0)
@@ -128,8 +134,12 @@ def reward(view: ArmView) -> dict[str, Tensor]:
     }
 
 
-SEARCH = 0.03
-"""m/s, how fast the expert slides over the block where the whole force is at one edge of the peg."""
+SEARCH = 0.015
+"""m/s, how fast the expert slides over the block."""
+LOST = 0.003
+"""m beside the hole at which the expert lifts the peg."""
+STICTION = 0.0007
+"""m: what the arm's springs must be drawn before its joints move against their friction."""
 
 
 def expert(state: ArmState, setpoint: ArmSetpoint) -> Array:
@@ -148,33 +158,40 @@ def expert(state: ArmState, setpoint: ArmSetpoint) -> Array:
     turn = turn - 0.5 * math.pi * xp.round(turn / (0.5 * math.pi))
     force, torque = state.wrench[..., :3], state.wrench[..., 3:]
     pressure = -force[..., 2]
-    inside = height < -0.002
-    touching = ~inside & (pressure > 2.0) & (height < 0.003)
+    near = (height < 0.002) & (aside < LOST)
+    inside = near & (height < -0.002)
 
-    # In the air: down where the peg is above the hole, slowly where the block must be near.
-    wanted = xp.clip(3.0 * (aside - 0.0005) + 0.1 * (xp.abs(turn) - 0.01), 0.0, 0.03)
-    wanted = xp.where(wanted > 0.001, wanted + 0.004, wanted)
-    down = xp.where(height - wanted > 0.006, wanted + 0.003 - height, xp.clip(wanted - 0.002 - height, -0.002, 0.02))
-    free = drive(xp.concat([away[..., :2], down[..., None]], axis=-1), PERIOD, SPEED)
+    # In the air: over the hole with enough height to the side, then down, slowly where the block must be near.
+    above = (aside < 0.001) & (xp.abs(turn) < 0.02)
+    over = 0.003 + 2.0 * xp.clip(aside, 0.0, 0.02) - height
+    down = -xp.clip(0.6 * (height - 0.003), 0.0008, None)
+    down = xp.where(above | near, down, over)
+    free = drive(_firmly(xp.concat([away[..., :2], down[..., None]], axis=-1)), PERIOD, SPEED)
 
     # On the block: away from the middle of what carries.
     load = xp.clip(pressure, 1.0, None)
     carried = xp.stack([-torque[..., 1], torque[..., 0], xp.zeros_like(load)], axis=-1) / -load[..., None]
     slide = rotation.rotate(tip[..., 3:], -carried)[..., :2] / (0.5 * PEG_WIDTH)
-    slide = xp.clip(slide * (SEARCH / SPEED), -SEARCH / SPEED, SEARCH / SPEED)
-    press = xp.full_like(load, -0.02 / SPEED)
+    slide = xp.clip(slide, -1.0, 1.0) * (SEARCH / SPEED)
+    press = xp.full_like(load, -0.018 / SPEED)
     search = xp.concat([slide, press[..., None]], axis=-1)
 
     # In the hole: give way to its walls.
-    sideways = rotation.rotate(tip[..., 3:], force)[..., :2] * (0.001 / SPEED)
-    further = xp.clip((-0.95 * DEPTH - height) / (PERIOD * SPEED), -1.0, 1.0)
-    insertion = xp.concat([xp.clip(sideways, -0.1, 0.1), further[..., None]], axis=-1)
+    sideways = xp.clip(rotation.rotate(tip[..., 3:], force)[..., :2] * (0.001 / SPEED), -0.1, 0.1)
+    further = xp.clip(0.6 * (-0.9 * DEPTH - height) / (PERIOD * SPEED), -0.6, 0.6)
+    insertion = xp.concat([sideways, further[..., None]], axis=-1)
 
+    touching = near & (pressure > 2.0)
     linear = xp.where(inside[..., None], insertion, xp.where(touching[..., None], search, free))
     angular = xp.clip(turn / (PERIOD * TURN_SPEED), -1.0, 1.0)
-    give = xp.clip(-torque[..., 2] * 0.1, -0.1, 0.1)
-    angular = xp.where(inside, give, angular)
+    angular = xp.where(inside | touching, xp.clip(-torque[..., 2] * 2.0, -0.2, 0.2), angular)
     return xp.concat([linear, angular[..., None]], axis=-1)
+
+
+def _firmly(way: Array) -> Array:
+    """A way (..., k) m that small steps take as well, against friction."""
+    xp = array_namespace(way)
+    return way + STICTION * xp.tanh(way / 0.0005)
 
 
 TERMS = (
@@ -202,6 +219,11 @@ RANDOMIZATION = (
     RandomizationTerm(parameter="wrench_noise", low=0.0, high=0.02),
     RandomizationTerm(parameter="wrench_bias", low=-0.02, high=0.02),
     RandomizationTerm(parameter="motor_strength", low=0.95, high=1.05),
+    RandomizationTerm(parameter="gain_stiffness", low=0.9, high=1.1),
+    RandomizationTerm(parameter="link_mass", low=0.97, high=1.03, operation="scale"),
+    RandomizationTerm(parameter="joint_friction", low=0.5, high=1.5, operation="scale"),
+    RandomizationTerm(parameter="joint_damping", low=0.5, high=1.5, operation="scale"),
+    RandomizationTerm(parameter="hole.friction", low=0.15, high=0.45),
 )
 
 ENVELOPE = Envelope(
@@ -218,39 +240,63 @@ CAMERAS = (
     Camera(
         name="wrist",
         attached_to="arm",
-        position=(0.09, 0.0, -0.06),
+        position=(0.075, 0.0, -0.05),
         target=(0.0, 0.0, 0.02),
         up=(-1.0, 0.0, 0.0),
-        field_of_view=1.1,
+        field_of_view=1.2,
     ),
 )
 
 
-def _block(clearance: float) -> Body:
-    """A block with a hole: four walls and a floor."""
-    gap, half, (_, height) = 0.5 * (PEG_WIDTH + clearance), BLOCK[0], BLOCK
-    wall = 0.5 * (half - gap)
+def block(clearance: float) -> Body:
+    """A block with a hole: walls, a chamfer around the entrance and a floor."""
+    gap, c, (half, height) = 0.5 * (PEG_WIDTH + clearance), CHAMFER, BLOCK
     metal, dark = (0.62, 0.66, 0.70, 1.0), (0.10, 0.11, 0.13, 1.0)
-    middle, deep = 0.5 * DEPTH, 0.5 * DEPTH
+    shapes = [_box((-half, half), (-half, half), (DEPTH, height), dark)]
+    for side in (1.0, -1.0):
+        outer, inner = side * half, side * gap
+        edge = inner + side * c
+        shapes += [
+            _box((inner, outer), (-half, half), (c, DEPTH), metal),
+            _box((edge, outer), (-half, half), (0.0, c), metal),
+            _box((-gap, gap), (inner, outer), (c, DEPTH), metal),
+            _box((-gap - c, gap + c), (edge, outer), (0.0, c), metal),
+        ]
+        # The slopes: boxes at 45 degrees whose upper faces go from the wall's inner edge to the top.
+        center = gap + 0.5 * c + 0.5 * _SLOPE, 0.5 * c + 0.5 * _SLOPE
+        eighth, turn = math.cos(math.pi / 8), side * math.sin(math.pi / 8)
+        size = c / math.sqrt(2.0)
+        thick = _SLOPE / math.sqrt(2.0)
+        shapes += [
+            Shape(
+                kind="box",
+                size=(size, gap, thick),
+                position=(side * center[0], 0.0, center[1]),
+                orientation=(eighth, 0.0, turn, 0.0),
+                color=metal,
+            ),
+            Shape(
+                kind="box",
+                size=(gap, size, thick),
+                position=(0.0, side * center[0], center[1]),
+                orientation=(eighth, -turn, 0.0, 0.0),
+                color=metal,
+            ),
+        ]
     return Body(
         name="hole",
         motion="placed",
-        shapes=(
-            Shape(kind="box", size=(wall, half, deep), position=(gap + wall, 0.0, middle), color=metal),
-            Shape(kind="box", size=(wall, half, deep), position=(-gap - wall, 0.0, middle), color=metal),
-            Shape(kind="box", size=(gap, wall, deep), position=(0.0, gap + wall, middle), color=metal),
-            Shape(kind="box", size=(gap, wall, deep), position=(0.0, -gap - wall, middle), color=metal),
-            Shape(
-                kind="box",
-                size=(half, half, 0.5 * (height - DEPTH)),
-                position=(0.0, 0.0, 0.5 * (height + DEPTH)),
-                color=dark,
-            ),
-        ),
+        shapes=tuple(shapes),
         friction=0.3,
         position=(0.5, 0.0, height),
         orientation=(0.0, 1.0, 0.0, 0.0),
     )
+
+
+def _box(x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], color: Color) -> Shape:
+    """A box between bounds m, in either order."""
+    size = tuple(0.5 * abs(high - low) for low, high in (x, y, z))
+    return Shape(kind="box", size=size, position=(0.5 * sum(x), 0.5 * sum(y), 0.5 * sum(z)), color=color)
 
 
 PEG = Body(
@@ -265,7 +311,7 @@ PEG = Body(
         ),
     ),
     mass=0.05,
-    friction=0.3,
+    friction=0.1,  # the larger one of the partners counts, which is the block's
 )
 
 
@@ -280,7 +326,10 @@ def build(settings: PegInsertSettings) -> ArmTask:
     return ArmTask(
         name="arm-peg-insert",
         scene=Scene(
-            arms=(ArmMount(gripper=False, wrench=True),), bodies=(_block(settings.clearance), PEG), cameras=CAMERAS
+            arms=(ArmMount(gripper=False, wrench=True),),
+            bodies=(block(settings.clearance), PEG),
+            cameras=CAMERAS,
+            contact_time=CONTACT_TIME,
         ),
         terms=TERMS,
         action=ActionConfig(

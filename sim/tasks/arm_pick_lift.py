@@ -75,7 +75,7 @@ def expert(state: ArmState, setpoint: ArmSetpoint, half_size: float) -> Array:
     The height to keep grows with the distance to the side, so that the fingers come down beside the cube.
     """
     hover = half_size + 0.03  # the fingers are clear of the cube
-    grasped = 2.2 * half_size + 0.002  # closer together, they hold a cube of any size that randomization makes
+    grasped = 2.3 * half_size + 0.003  # closer together, they hold a cube of any size that randomization makes
     cube, tool = state.objects["cube"], state.tool_pose
     xp = array_namespace(cube)
     away = cube[..., :3] - tool[..., :3]
@@ -128,6 +128,15 @@ RANDOMIZATION = (
     RandomizationTerm(parameter="object_position_noise", low=0.0, high=0.001),
     RandomizationTerm(parameter="object_rotation_noise", low=0.0, high=0.02),
     RandomizationTerm(parameter="motor_strength", low=0.95, high=1.05),
+    RandomizationTerm(parameter="gain_stiffness", low=0.9, high=1.1),
+    RandomizationTerm(parameter="link_mass", low=0.95, high=1.05, operation="scale"),
+    RandomizationTerm(parameter="joint_friction", low=0.5, high=1.5, operation="scale"),
+    RandomizationTerm(parameter="joint_damping", low=0.5, high=1.5, operation="scale"),
+    RandomizationTerm(parameter="gripper_force", low=0.7, high=1.0, operation="scale"),
+    RandomizationTerm(parameter="cube.mass", low=0.05, high=0.2),
+    RandomizationTerm(parameter="cube.friction", low=0.5, high=1.2),
+    # One percentile for all axes: it stays a cube.
+    RandomizationTerm(parameter="cube.size", low=0.85, high=1.15, group="size", coupling=1.0),
 )
 
 ENVELOPE = Envelope(
@@ -144,7 +153,7 @@ CAMERAS = (
     Camera(
         name="wrist",
         attached_to="arm",
-        position=(0.09, 0.0, -0.08),
+        position=(0.075, 0.0, -0.05),
         target=(0.0, 0.0, 0.03),
         up=(-1.0, 0.0, 0.0),
         field_of_view=1.2,
@@ -162,7 +171,8 @@ def build(settings: PickLiftSettings) -> ArmTask:
         tool = np.stack([uniform(count, low, high, generator) for low, high in TOOLS], axis=1)
         joints, _ = solve_pose(description, facing_down(tool, uniform(count, *TURNS, generator)), description.home)
         cube = np.stack([uniform(count, low, high, generator) for low, high in CUBES], axis=1)
-        cube = np.concatenate([cube, np.full((count, 1), half)], axis=1)
+        height = half * values["cube.size"][:, 2:].double().numpy()
+        cube = np.concatenate([cube, height], axis=1)
         yaw = uniform(count, -math.pi / 4, math.pi / 4, generator)
         return ArmStart(joints={"arm": joints}, poses={"cube": facing_down(cube, yaw)})
 

@@ -22,7 +22,7 @@ from policies.manifest import Envelope
 from policies.terms import TermConfig
 from policies.types import Array, ArmSetpoint, ArmState
 from sim.randomization import RandomizationTerm
-from sim.scene import Body, Camera, Scene, Shape
+from sim.scene import ArmMount, Body, Camera, Scene, Shape
 from sim.tasks.arm import ArmStart, ArmTask, ArmView, distance, poses, shortfall, uniform
 
 SPEED = 0.3
@@ -34,7 +34,7 @@ HALF = (0.03, 0.03, 0.025)
 BOX_X, BOX_Y = (0.42, 0.58), (-0.2, 0.2)
 """m, where the box and its goal lie."""
 LEAST_WAY = 0.08
-"""m, from the box to its goal."""
+"""m, from the box to its goal, and from the tool to the box at the start."""
 _STARTS = 512
 """Postures that episodes start from."""
 
@@ -48,28 +48,32 @@ class PushSettings:
 
 
 @lru_cache(maxsize=1)
-def start_postures() -> np.ndarray:
-    """Joint angles (_STARTS, 7) with the tool at HEIGHT, on the base's side of the box: solved once, drawn from."""
+def start_postures() -> tuple[np.ndarray, np.ndarray]:
+    """Tool positions (K, 2) and joint angles (K, 7) with the tool at HEIGHT anywhere: solved once, drawn from."""
     generator = torch.Generator().manual_seed(0)
     position = np.stack(
-        [uniform(_STARTS, 0.32, 0.36, generator), uniform(_STARTS, -0.2, 0.2, generator), np.full(_STARTS, HEIGHT)],
+        [uniform(_STARTS, 0.34, 0.62, generator), uniform(_STARTS, -0.25, 0.25, generator), np.full(_STARTS, HEIGHT)],
         axis=1,
     )
     target = poses(position)
     target[:, 3:] = (0.0, 1.0, 0.0, 0.0)
     description = load_arm("panda")
     joints, residual = solve_pose(description, target, np.tile(description.home, (_STARTS, 1)))
-    solved: np.ndarray = joints[(residual < 1e-3).all(axis=1)]
-    return solved
+    solved = (residual < 1e-3).all(axis=1)
+    return position[solved, :2], joints[solved]
 
 
 def start(count: int, generator: torch.Generator, values: Mapping[str, Tensor]) -> ArmStart:
-    """The tool near the base, box and goal at random, apart from each other."""
-    postures = start_postures()
-    chosen = torch.randint(len(postures), (count,), generator=generator).numpy()
+    """Tool, box and goal at random, the box apart from the others."""
+    tools, postures = start_postures()
     box = np.stack([uniform(count, *BOX_X, generator), uniform(count, *BOX_Y, generator), np.full(count, HALF[2])], 1)
     yaw = uniform(count, -np.pi, np.pi, generator)
     goal = box.copy()
+    # The first of the postures from a random one on that leaves room for the box.
+    first = torch.randint(len(tools), (count, 1), generator=generator).numpy()
+    order = (first + np.arange(32)) % len(tools)
+    room = np.linalg.norm(tools[order] - box[:, None, :2], axis=-1) > LEAST_WAY
+    chosen = order[np.arange(count), room.argmax(axis=1)]
     # A few tries find a goal that is far enough away; the last one pushes those that are left outwards.
     for _ in range(8):
         near = np.linalg.norm(goal - box, axis=1) < LEAST_WAY
@@ -79,7 +83,6 @@ def start(count: int, generator: torch.Generator, values: Mapping[str, Tensor]) 
     goal[near, 1] = box[near, 1] - np.sign(box[near, 1]) * LEAST_WAY
     return ArmStart(
         joints={"arm": postures[chosen]},
-        widths={"arm": np.zeros(count)},
         poses={"box": poses(box, yaw)},
         goal=poses(goal),
     )
@@ -137,6 +140,7 @@ TERMS = (
     TermConfig(name="position_difference", parameters={"of": "box", "origin": "tool", "scale": 8.0, "limit": 4.0}),
     TermConfig(name="position_difference", parameters={"of": "goal", "origin": "box", "scale": 8.0, "limit": 4.0}),
     TermConfig(name="position_difference", parameters={"of": "goal", "origin": "box", "scale": 30.0, "limit": 1.0}),
+    TermConfig(name="behind_difference", parameters={"of": "box", "offset": 0.05, "scale": 8.0, "limit": 4.0}),
     TermConfig(name="position", parameters={"of": "tool", "x": 0.5, "y": 0.0, "z": HEIGHT, "scale": 4.0}),
     TermConfig(name="orientation", parameters={"of": "box"}),
     TermConfig(name="tool_twist", parameters={"linear": 3.0, "angular": 0.5}),
@@ -162,7 +166,16 @@ ENVELOPE = Envelope(
 )
 
 SCENE = Scene(
+    arms=(ArmMount(gripper=False),),
     bodies=(
+        # Closed fingers that never move: fewer joints make a faster simulation.
+        Body(
+            name="fingers",
+            shapes=(Shape(kind="box", size=(0.0105, 0.015, 0.0268), color=(0.15, 0.16, 0.18, 1.0)),),
+            mass=0.03,
+            position=(0.0, 0.0, -0.0182),
+            attached_to="arm",
+        ),
         Body(
             name="box",
             shapes=(Shape(kind="box", size=HALF, color=(0.85, 0.33, 0.2, 1.0)),),
@@ -199,7 +212,7 @@ def build(settings: PushSettings) -> ArmTask:
         failed=failed,
         expert=expert,
         randomization=RANDOMIZATION,
-        episode_length=10.0,
+        episode_length=8.0,
         settings=settings,
         build=build,
     )

@@ -18,7 +18,7 @@ from policies.manifest import Envelope
 from policies.terms import TermConfig
 from policies.types import ArmSetpoint, ArmState, Array
 from sim.randomization import RandomizationTerm
-from sim.scene import Scene
+from sim.scene import ArmMount, Body, Camera, Scene, Shape
 from sim.tasks.arm import ArmStart, ArmTask, ArmView, distance, drive, poses, shortfall, uniform
 
 SPEED = 0.4
@@ -47,7 +47,7 @@ def start(count: int, generator: torch.Generator, values: Mapping[str, Tensor]) 
     position = np.stack([uniform(count, low, high, generator) for low, high in GOALS], axis=1)
     goal = poses(position)
     goal[:, 3:] = DOWN
-    return ArmStart(joints={"arm": joints}, widths={"arm": np.zeros(count)}, goal=goal)
+    return ArmStart(joints={"arm": joints}, poses={"marker": poses(position)}, goal=goal)
 
 
 def reward(view: ArmView) -> dict[str, Tensor]:
@@ -94,6 +94,27 @@ ENVELOPE = Envelope(
 )
 
 
+SCENE = Scene(
+    arms=(ArmMount(gripper=False),),
+    bodies=(
+        # Closed fingers that never move: fewer joints make a faster simulation.
+        Body(
+            name="fingers",
+            shapes=(Shape(kind="box", size=(0.0105, 0.015, 0.0268), color=(0.15, 0.16, 0.18, 1.0)),),
+            mass=0.03,
+            position=(0.0, 0.0, -0.0182),
+            attached_to="arm",
+        ),
+        Body(
+            name="marker",
+            shapes=(Shape(kind="sphere", size=(0.015,), color=(0.15, 0.65, 0.3, 0.6), collides=False),),
+            motion="placed",
+        ),
+    ),
+    cameras=(Camera(name="front", position=(1.25, 0.0, 0.7), target=(0.45, 0.0, 0.2)),),
+)
+
+
 def build(settings: ReachSettings) -> ArmTask:
     """The task with given settings."""
 
@@ -102,7 +123,7 @@ def build(settings: ReachSettings) -> ArmTask:
 
     return ArmTask(
         name="arm-reach",
-        scene=Scene(),
+        scene=SCENE,
         terms=TERMS,
         action=ActionConfig(name="cartesian_twist", parameters={"axes": "x y z", "linear": SPEED}),
         envelope=ENVELOPE,

@@ -8,7 +8,7 @@ import torch
 
 from policies import actions
 from policies.actions import ACTIONS, ActionConfig
-from policies.types import BodyRatesThrust, MotorSpeeds
+from policies.types import BodyRatesThrust, CartesianTwist, JointPositions, MotorSpeeds
 
 CONFIGS = {
     "motor_speeds": ActionConfig(name="motor_speeds", parameters={"low": 100.0, "high": 2200.0}),
@@ -16,7 +16,22 @@ CONFIGS = {
         name="body_rates_thrust",
         parameters={"max_rate": 8.0, "max_yaw_rate": 3.0, "min_thrust": 1.0, "max_thrust": 17.0},
     ),
+    "cartesian_twist": ActionConfig(
+        name="cartesian_twist",
+        parameters={
+            "axes": "x y z rx ry rz gripper",
+            "linear": 0.2,
+            "angular": 1.5,
+            "frame": "base",
+            "gripper": -1.0,
+            "arms": "",
+        },
+    ),
+    "joint_position_targets": ActionConfig(
+        name="joint_position_targets", parameters={"low": "-2.5 -1.5 -0.5", "high": "2.5 1.5 0.7"}
+    ),
 }
+SIZES = {name: actions.action_size(config) for name, config in CONFIGS.items()}
 each_action = pytest.mark.parametrize("name", ACTIONS)
 RNG = np.random.default_rng(0)
 
@@ -25,6 +40,9 @@ def flat(command):
     """All values of a command as one array (..., A)."""
     if isinstance(command, MotorSpeeds):
         return command.values
+    if isinstance(command, (CartesianTwist, JointPositions)):
+        xp = torch if isinstance(command.gripper, torch.Tensor) else np
+        return xp.concatenate([command.values, command.gripper[..., None]], -1)
     assert isinstance(command, BodyRatesThrust)
     xp = torch if isinstance(command.thrust, torch.Tensor) else np
     return xp.concatenate([command.rates, command.thrust[..., None]], -1)
@@ -45,29 +63,29 @@ def test_every_action_has_an_example_here_with_all_of_its_parameters(name):
 )
 def test_ends_and_middle_of_the_range(name, low, middle, high):
     for value, expected in ((-1.0, low), (0.0, middle), (1.0, high)):
-        command = actions.to_command(CONFIGS[name], np.full(ACTIONS[name].size, value))
+        command = actions.to_command(CONFIGS[name], np.full(SIZES[name], value))
         np.testing.assert_array_equal(flat(command), expected)
 
 
 @each_action
 def test_what_lies_outside_the_range_is_clipped(name):
-    wild = 5.0 * RNG.normal(size=(50, ACTIONS[name].size))
+    wild = 5.0 * RNG.normal(size=(50, SIZES[name]))
     clipped = actions.to_command(CONFIGS[name], np.clip(wild, -1.0, 1.0))
     np.testing.assert_array_equal(flat(actions.to_command(CONFIGS[name], wild)), flat(clipped))
-    infinite = actions.to_command(CONFIGS[name], np.full(ACTIONS[name].size, np.inf))
-    np.testing.assert_array_equal(flat(infinite), flat(actions.to_command(CONFIGS[name], np.ones(4))))
+    infinite = actions.to_command(CONFIGS[name], np.full(SIZES[name], np.inf))
+    np.testing.assert_array_equal(flat(infinite), flat(actions.to_command(CONFIGS[name], np.ones(SIZES[name]))))
 
 
 @each_action
 def test_a_nan_stays_a_nan_so_that_it_is_seen_downstream(name):
-    action = np.zeros(ACTIONS[name].size)
+    action = np.zeros(SIZES[name])
     action[-1] = np.nan
     assert np.isnan(flat(actions.to_command(CONFIGS[name], action))[-1])
 
 
 @each_action
 def test_the_map_is_linear_and_can_be_inverted(name):
-    size = ACTIONS[name].size
+    size = SIZES[name]
     low, high = (flat(actions.to_command(CONFIGS[name], np.full(size, value))) for value in (-1.0, 1.0))
     action = RNG.uniform(-1.0, 1.0, (40, size))
     command = flat(actions.to_command(CONFIGS[name], action))
@@ -76,7 +94,7 @@ def test_the_map_is_linear_and_can_be_inverted(name):
 
 @each_action
 def test_numpy_single_numpy_batch_and_torch_agree_and_inputs_are_not_written(name):
-    action = 1.5 * RNG.normal(size=(2, 3, ACTIONS[name].size))
+    action = 1.5 * RNG.normal(size=(2, 3, SIZES[name]))
     action.flags.writeable = False
     batch = flat(actions.to_command(CONFIGS[name], action))
     np.testing.assert_array_equal(flat(actions.to_command(CONFIGS[name], action[1, 2])), batch[1, 2])
@@ -88,9 +106,9 @@ def test_numpy_single_numpy_batch_and_torch_agree_and_inputs_are_not_written(nam
 
 @each_action
 def test_gradients_are_exact_inside_the_range_and_zero_outside(name):
-    inside = torch.tensor(RNG.uniform(-0.9, 0.9, (3, ACTIONS[name].size)), requires_grad=True)
+    inside = torch.tensor(RNG.uniform(-0.9, 0.9, (3, SIZES[name])), requires_grad=True)
     assert torch.autograd.gradcheck(lambda a: flat(actions.to_command(CONFIGS[name], a)), (inside,))
-    outside = torch.full((ACTIONS[name].size,), 1.5, requires_grad=True)
+    outside = torch.full((SIZES[name],), 1.5, requires_grad=True)
     flat(actions.to_command(CONFIGS[name], outside)).sum().backward()
     assert not outside.grad.any()
 

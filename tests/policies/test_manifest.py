@@ -77,7 +77,7 @@ def test_every_value_of_a_wrong_type_is_reported_with_its_path(data):
     checked = 0
     for path in paths(data):
         broken = copy.deepcopy(data)
-        parent_of(broken, path)[path[-1]] = None if path[-1] != "clip" else "none"
+        parent_of(broken, path)[path[-1]] = None if path[-1] != "clip" else ["none"]
         violations = manifest.schema_violations(broken)
         dotted = ".".join(map(str, path))
         assert any(v.startswith(f"manifest.json: {dotted}: ") for v in violations), f"{dotted}: {violations}"
@@ -126,7 +126,7 @@ def test_an_unknown_field_is_reported(data, where):
         (("observation",), []),
         (("observation_size",), 0),
         (("action_size",), 1.5),
-        (("action", "parameters", "low"), "zero"),
+        (("action", "parameters", "low"), [0.0]),
         (("memory", "action_history", "shape"), [0]),
         (("memory", "action_history", "shape"), [10**9]),
         (("envelope", "geofence"), [[-1, 1], [-1, 1]]),

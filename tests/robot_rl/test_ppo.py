@@ -7,7 +7,9 @@ import torch
 
 import sim
 from robot_rl import ppo
-from robot_rl.ppo import Normalizer, Ppo, PpoConfig, Rollout, gae
+from robot_rl.networks import Normalizer
+from robot_rl.ppo import Ppo, PpoConfig
+from robot_rl.rollouts import Rollout, gae, log_probability
 from sim.tasks import find_task
 
 POINT = PpoConfig(
@@ -27,7 +29,7 @@ POINT = PpoConfig(
 SMALL = PpoConfig(updates=3, num_envs=8, horizon=60, epochs=2, minibatches=2, hidden=(16,), critic_hidden=(16,))
 
 
-def rollout_of(rewards, ended, failed, valid):
+def rollout_of(rewards, ended, terminated, valid):
     """A rollout of which only the arguments, each a list over time of one environment, matter."""
     count = len(rewards)
     column = torch.zeros(count, 1, 1)
@@ -36,9 +38,14 @@ def rollout_of(rewards, ended, failed, valid):
         return torch.tensor(values, dtype=torch.bool)[:, None]
 
     return Rollout(
-        column, column, column, column, column[..., 0], torch.tensor(rewards)[:, None],
-        flags(ended), flags(failed), flags(valid), column[0],
+        obs=column, critic_obs=column, actions=column, means=column, log_probs=column[..., 0],
+        rewards=torch.tensor(rewards)[:, None], costs=column[..., 0],
+        ended=flags(ended), terminated=flags(terminated), valid=flags(valid), last_critic_obs=column[0],
     )  # fmt: skip
+
+
+def advantages_of(rollout, values, discount=0.9, gae_lambda=0.95):
+    return gae(rollout, rollout.rewards, values, discount, gae_lambda)
 
 
 # Advantages
@@ -48,27 +55,27 @@ def test_with_lambda_one_advantages_are_discounted_returns():
     rewards = [1.0, 2.0, 3.0]
     rollout = rollout_of(rewards, [0, 0, 0], [0, 0, 0], [1, 1, 1])
     values = torch.tensor([[0.5], [0.1], [0.2], [4.0]])
-    advantages = gae(rollout, values, 0.9, 1.0)[:, 0]
+    advantages = advantages_of(rollout, values, gae_lambda=1.0)[:, 0]
     scaled = [0.1 * reward for reward in rewards]
     expected = scaled[0] + 0.9 * scaled[1] + 0.81 * scaled[2] + 0.729 * 4.0 - 0.5
     assert float(advantages[0]) == pytest.approx(expected, rel=1e-5)
     assert float(advantages[2]) == pytest.approx(scaled[2] + 0.9 * 4.0 - 0.2, rel=1e-5)
 
 
-def test_a_time_out_goes_on_with_the_value_of_the_last_observation_and_a_failure_with_zero():
+def test_a_time_out_goes_on_with_the_value_of_the_last_observation_and_a_termination_with_zero():
     values = torch.tensor([[0.5], [0.3], [7.0], [9.0]])  # the last observation of the episode is worth 0.3
-    for failed, expected in ((False, 0.1 + 0.9 * 0.3 - 0.5), (True, 0.1 - 0.5)):
-        rollout = rollout_of([1.0, 0.0, 5.0], [1, 0, 0], [failed, 0, 0], [1, 0, 1])
-        advantage = gae(rollout, values, 0.9, 0.95)[0, 0]
+    for terminated, expected in ((False, 0.1 + 0.9 * 0.3 - 0.5), (True, 0.1 - 0.5)):
+        rollout = rollout_of([1.0, 0.0, 5.0], [1, 0, 0], [terminated, 0, 0], [1, 0, 1])
+        advantage = advantages_of(rollout, values)[0, 0]
         assert float(advantage) == pytest.approx(expected, rel=1e-5)
 
 
 def test_nothing_of_the_next_episode_leaks_into_the_last():
-    ended, failed, valid = [0, 1, 0, 0], [0, 0, 0, 0], [1, 1, 0, 1]
+    ended, terminated, valid = [0, 1, 0, 0], [0, 0, 0, 0], [1, 1, 0, 1]
     values = torch.tensor([[0.5], [0.3], [0.2], [0.7], [0.1]])
-    one = gae(rollout_of([1.0, 1.0, 0.0, 1.0], ended, failed, valid), values, 0.9, 0.95)
+    one = advantages_of(rollout_of([1.0, 1.0, 0.0, 1.0], ended, terminated, valid), values)
     values[3:] = 100.0
-    other = gae(rollout_of([1.0, 1.0, 50.0, 50.0], ended, failed, valid), values, 0.9, 0.95)
+    other = advantages_of(rollout_of([1.0, 1.0, 50.0, 50.0], ended, terminated, valid), values)
     assert torch.equal(one[:2], other[:2])
     assert not torch.equal(one[2:], other[2:])
 
@@ -93,7 +100,7 @@ def test_log_probability_and_divergence_are_those_of_torch():
     log_std, old_log_std = torch.full((4,), -0.5), torch.full((4,), -0.7)
     new = torch.distributions.Normal(mean, log_std.exp())
     old = torch.distributions.Normal(old_mean, old_log_std.exp())
-    torch.testing.assert_close(ppo.log_probability(action, mean, log_std), new.log_prob(action).sum(-1))
+    torch.testing.assert_close(log_probability(action, mean, log_std), new.log_prob(action).sum(-1))
     expected = torch.distributions.kl_divergence(old, new).sum(-1).mean()
     torch.testing.assert_close(ppo.kl_divergence(old_mean, old_log_std, mean, log_std), expected)
 
@@ -135,6 +142,29 @@ def test_it_solves_a_problem_whose_solution_is_known(point_env):
     assert float(gained.mean()) > 0.95 * float(best.mean())
 
 
+def test_a_success_ends_an_episode_and_is_no_failure(point_env):
+    """Ends within 0.2 of 0 are successes, beyond 2 failures, in the 20th step time-outs: the shares add up."""
+
+    class Winning(point_env):
+        def step(self, actions):
+            observations, reward, reset, extras = super().step(actions)
+            success = (self.x.abs() < 0.2) & (self.age > 0)
+            self.ended = reset | success
+            outcome = {"time_outs": extras["time_outs"] & ~success, "success": success}
+            return observations, reward, self.ended.clone(), outcome
+
+    learner = Ppo(Winning(64), POINT, seed=0)
+    first = learner.update()
+    while learner.updates < POINT.updates:
+        last = learner.update()
+    assert first["success_rate"] > 0.0
+    assert first["failure_rate"] > 0.0
+    assert first["success_rate"] + first["failure_rate"] <= 1.0
+    assert last["success_rate"] > 0.95
+    assert last["failure_rate"] == 0.0
+    assert "success_rate" not in Ppo(point_env(64), POINT, seed=0).update()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_return_rises_and_crashes_fall_on_quadrotor_hover():
@@ -152,7 +182,8 @@ def test_it_runs_on_every_task(name):
     learner = ppo.init(find_task(name), SMALL, seed=0)
     metrics = learner.update()
     assert all(math.isfinite(value) for value in metrics.values())
-    assert {"loss", "reward", "reward/position"} <= metrics.keys()
+    assert {"loss", "reward"} <= metrics.keys()
+    assert any(name.startswith("reward/") for name in metrics)
     while "failure_rate" not in metrics:
         metrics = learner.update()
     assert 0.0 <= metrics["failure_rate"] <= 1.0

@@ -83,7 +83,7 @@ def test_other_arms_move_to_the_target_with_the_same_gains(walled_arm, name):
     drive(arm, controller, np.zeros(6), 5)
     np.testing.assert_allclose(arm.kinematics.tool_position, controller.target_pose[:3], atol=2e-3)
     np.testing.assert_allclose(arm.kinematics.tool_position - start, [0.04, 0.04, -0.04], atol=0.01)
-    assert np.abs(arm.qd).max() < 0.02
+    assert np.linalg.norm((arm.kinematics.jacobian @ arm.qd)[:3]) < 0.02
 
 
 def test_a_tool_twist_displaces_the_tool_point_itself(walled_arm, panda):
@@ -125,7 +125,7 @@ def test_a_kept_target_is_pulled_along_when_the_arm_is_carried_away(walled_arm, 
     far = arm.kinematics
     assert start[2] - far.tool_position[2] > 0.05
     controller.command(twist(np.zeros(6)), far, arm.q, PERIOD)
-    assert controller.target_pose[2] - far.tool_position[2] == pytest.approx(0.02)
+    assert controller.target_pose[2] - far.tool_position[2] == pytest.approx(0.025)
 
 
 def test_the_workspace_bounds_the_target(walled_arm, panda):

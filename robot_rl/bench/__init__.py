@@ -1,0 +1,1 @@
+"""Benchmarks: what the README and the docs claim, measured. `python -m robot_rl.bench --help`."""

@@ -1,0 +1,87 @@
+"""docs/benchmarks/README.md and its plots, made from the JSON files beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def write(folder: Path) -> None:
+    """Write the page of every part whose JSON file is there."""
+    parts = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    lines = ["# Benchmarks", "", "Made by `make bench` from the JSON files beside this page; compare results of one"]
+    lines += ["machine only. CPU-seconds vary by a fifth and more with the load of a shared machine.", ""]
+    if "speed" in parts:
+        lines += _speed(parts["speed"])
+    if "experts" in parts:
+        lines += _experts(parts["experts"])
+    if "arms" in parts:
+        lines += _training(parts["arms"])
+        _plot_training(parts["arms"]["training"], folder / "arms.png")
+        lines += ["", "![Success after training, one dot per seed](arms.png)", ""]
+    (folder / "README.md").write_text("\n".join(lines).rstrip() + "\n")
+
+
+def _speed(part: dict[str, Any]) -> list[str]:
+    lines = ["## Speed", "", f"{part['where']['machine']}, commit {part['where']['commit']}, one thread.", ""]
+    lines += ["| what | figures |", "|---|---|"]
+    for name, values in part.items():
+        if name != "where":
+            lines.append(f"| {name} | " + ", ".join(f"{key} {value:,.4g}" for key, value in values.items()) + " |")
+    return [*lines, ""]
+
+
+def _experts(part: dict[str, Any]) -> list[str]:
+    lines = [
+        "## Scripted experts",
+        "",
+        "| task | success, default randomization | cycle time | without |",
+        "|---|---|---|---|",
+    ]
+    for task, results in part["experts"].items():
+        default, none = results["default"], results["none"]
+        cycle = f"{default['cycle_time_s']:.1f} s" if "cycle_time_s" in default else "-"
+        episodes = f"{default['success_rate']:.1%} of {default['episodes']}"
+        lines.append(f"| {task} | {episodes} | {cycle} | {none['success_rate']:.1%} |")
+    return [*lines, ""]
+
+
+def _training(part: dict[str, Any]) -> list[str]:
+    lines = [
+        "## Training of arm tasks",
+        "",
+        "| task | seed | CPU-seconds | success | cycle time |",
+        "|---|---|---|---|---|",
+    ]
+    for row in part["training"]:
+        cycle = f"{row['cycle_time_s']:.2f} s" if "cycle_time_s" in row else "-"
+        lines.append(
+            f"| {row['task']} | {row['seed']} | {row['cpu_seconds']:.0f} | {row['success_rate']:.1%} of "
+            f"{row['episodes']} | {cycle} |"
+        )
+    lines += ["", "Transfer from MuJoCo to PyBullet without a change, same starts:", ""]
+    for row in part["transfer"]:
+        cells = {key: value for key, value in row.items() if key.startswith("trained")}
+        lines.append(
+            f"- {row['task']}, {row['episodes']} starts: " + "; ".join(f"{k} {v:.1%}" for k, v in cells.items())
+        )
+    return [*lines, ""]
+
+
+def _plot_training(rows: list[dict[str, Any]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    figure, axes = pyplot.subplots(1, len(tasks), figsize=(4.0 * len(tasks), 3.2), squeeze=False)
+    for axis, task in zip(axes[0], tasks, strict=True):
+        chosen = [row for row in rows if row["task"] == task]
+        axis.scatter([r["cpu_seconds"] for r in chosen], [100.0 * r["success_rate"] for r in chosen])
+        axis.set(title=task, xlabel="CPU-seconds", ylabel="success, %", xlim=(0.0, None), ylim=(0.0, 102.0))
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
