@@ -26,6 +26,8 @@ _TEXT_INTERVAL = 0.2
 _PLANE = 40.0
 """m, side of the square that stands for an endless plane."""
 _NODE = "/bodies"
+SKY_TOP, SKY_BOTTOM = (0.55, 0.66, 0.78), (0.92, 0.94, 0.95)
+"""Colours of the background."""
 
 
 class Browser:
@@ -58,8 +60,12 @@ class Browser:
         self._text_time = -math.inf
         server = self.server
         server.gui.configure_theme(show_logo=False, show_share_button=False, brand_color=(23, 105, 170))
-        server.scene.configure_environment_map("warehouse", environment_intensity=0.35)
-        server.scene.add_light_ambient("/ambient", intensity=0.55)
+        server.scene.set_background_image(_sky())
+        server.scene.configure_default_lights(False)
+        server.scene.configure_environment_map(None)
+        server.scene.add_light_ambient("/light/ambient", intensity=1.1)
+        server.scene.add_light_directional("/light/lamp", position=(0.9, 0.9, 1.9), intensity=1.7, cast_shadow=True)
+        server.scene.add_light_directional("/light/weak", position=(0.3, -1.6, 1.2), intensity=0.5)
         if not view.attached_to:
             server.initial_camera.position = view.position
             server.initial_camera.look_at = view.target
@@ -94,7 +100,8 @@ class Browser:
 
     def close(self) -> None:
         """Stop to serve."""
-        self.server.stop()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.server.stop()
 
     # The scene
 
@@ -198,6 +205,13 @@ class Browser:
             for body, handle in self._bodies.items():
                 if self.model.body(body).name in self.stage.look.marks:
                     handle.visible = bool(goal.value)
+
+
+def _sky() -> np.ndarray:
+    """Image (64, 2, 3) uint8 that fills the background."""
+    share = np.linspace(0.0, 1.0, 64)[:, None, None]
+    shades = (1.0 - share) * np.array(SKY_TOP) + share * np.array(SKY_BOTTOM)
+    return np.rint(255.0 * shades).astype(np.uint8).repeat(2, axis=1)
 
 
 def status(stage: Stage) -> str:

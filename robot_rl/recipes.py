@@ -11,21 +11,26 @@ from robot_rl.ppo import PpoConfig
 from robot_rl.ppo_lagrangian import PpoLagrangianConfig
 from robot_rl.runs import TrainConfig
 
-_REACH = PpoConfig(
-    updates=60,
+_ARM = PpoConfig(
+    updates=400,
     num_envs=128,
     horizon=16,
-    discount=0.95,
-    gae_lambda=0.9,
+    discount=0.97,
+    gae_lambda=0.95,
     epochs=6,
     minibatches=4,
-    learning_rate=1e-3,
+    learning_rate=2e-3,
     schedule="linear",
     initial_action=0.0,
-    initial_std=0.4,
-    entropy_weight=0.0,
+    initial_std=0.5,
+    entropy_weight=0.001,
+    hidden=(128, 128),
+    critic_hidden=(128, 128),
 )
-
+_PUSH = dataclasses.replace(_ARM, updates=160)
+_REACH = dataclasses.replace(
+    _ARM, updates=50, discount=0.95, gae_lambda=0.9, learning_rate=1e-3, initial_std=0.4, entropy_weight=0.0
+)
 _REACH_REGION = dataclasses.replace(_REACH, updates=90)
 
 RECIPES: dict[str, TrainConfig] = {
@@ -34,6 +39,7 @@ RECIPES: dict[str, TrainConfig] = {
         TrainConfig(task="quadrotor-hover"),
         TrainConfig(task="quadrotor-track"),
         TrainConfig(task="arm-reach", algorithm="ppo", ppo=_REACH),
+        TrainConfig(task="arm-push", algorithm="ppo", ppo=_PUSH),
         TrainConfig(
             task="arm-reach-region",
             algorithm="ppo-lagrangian",
@@ -49,4 +55,4 @@ def recipe(task: str) -> TrainConfig:
     """The settings for a task; one without a recipe of its own gets those of PPO on an arm."""
     if task in RECIPES:
         return RECIPES[task]
-    return TrainConfig(task=task, algorithm="ppo", ppo=_REACH)
+    return TrainConfig(task=task, algorithm="ppo", ppo=_ARM)

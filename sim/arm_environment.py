@@ -90,6 +90,11 @@ class ArmEnv:
             name: ArmController(description, task.controller, (self.num_envs,))
             for name, description in self._descriptions.items()
         }
+        self._grippers = {
+            mount.name
+            for mount in engine.scene.arms
+            if mount.gripper and self._descriptions[mount.name].gripper is not None
+        }
         self._objects = [b.name for b in engine.scene.bodies if b.motion != "fixed" and not b.attached_to]
         self._free = [b.name for b in engine.scene.bodies if b.motion == "free" and not b.attached_to and not b.cable]
         self._untouched = False
@@ -252,25 +257,33 @@ class ArmEnv:
         sight = self.substeps - 1 - self._latency_steps("observation_latency")
         self._model_variables.step(self._values)
         strengths = self._scale_controllers()
+        # Masks of the environments in which something happens, by time step.
+        due = {int(k): arrival == k for k in np.unique(arrival)}
+        seen = {int(k): sight == k for k in np.unique(sight) if k < self.substeps - 1}
+        torques: dict[str, np.ndarray] = {}
+        widths: dict[str, np.ndarray] = {}
         for k in range(self.substeps):
-            torques, widths = {}, {}
-            due = arrival == k
             for name, controller in self._controllers.items():
                 kinematics = self.engine.kinematics(name)
                 q, qd = self.engine.joints(name)
-                if due.any():
-                    controller.command(commands[name], kinematics, q, self.period, mask=None if due.all() else due)
-                torques[name] = controller.torques(kinematics, q, qd, dt) * strengths[name]
-                widths[name] = controller.gripper_width(dt)
+                if k in due:
+                    mask = None if len(due) == 1 else due[k]
+                    controller.command(commands[name], kinematics, q, self.period, mask=mask)
+                wanted = controller.torques(kinematics, q, qd, dt)
+                torques[name] = wanted if strengths is None else wanted * strengths[name]
+                if name in self._grippers:
+                    widths[name] = controller.gripper_width(dt)
             self.engine.substep(torques, widths)
             if self.on_substep is not None:
                 self.on_substep(k)
-            if k < self.substeps - 1 and (sight == k).any():
-                self._remember(sight == k)
+            if k in seen:
+                self._remember(seen[k])
         self.engine.refresh()
 
-    def _scale_controllers(self) -> dict[str, np.ndarray]:
-        """Set the controllers' gains; returns the strength (N, 1) of the motors by arm."""
+    def _scale_controllers(self) -> dict[str, np.ndarray] | None:
+        """Set the controllers' gains; returns the strength (N, 1) of the motors by arm, None where it is 1."""
+        if not (self._scaled_gains or self._scaled_motors):
+            return None
         strengths = {}
         for name, controller in self._controllers.items():
             values = values_of_arm(self._values, self.engine.scene, name)
@@ -434,6 +447,7 @@ class ArmEnv:
             for signal in ("observation", "action")
         }
         self._loses_frames = any(variables[name].kind in ("state_loss", "object_loss") for name in names)
+        self._scaled_motors = any(variables[name].kind == "motor_strength" for name in names)
         self._scaled_gains = any(variables[name].kind in ("gain_stiffness", "gain_damping") for name in names)
         self._last_seen: dict[str, ArmState] = {}
 

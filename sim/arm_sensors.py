@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -115,7 +116,7 @@ def hold_lost(
 
     lost = (uniform[:, 0] < values["state_loss"][:, 0]) & ~fresh
     fields = ("joint_positions", "joint_velocities", "tool_pose", "tool_twist", "gripper_width", "wrench")
-    changed = {
+    changed: dict[str, Any] = {
         name: keep(lost, getattr(measured, name), getattr(before, name))
         for name in fields
         if getattr(measured, name) is not None

@@ -26,8 +26,10 @@ LIFT = 0.7
 _DOTS = 40
 _SPACING = 0.04
 """m between the dots of the trail."""
-_EASE = 0.06
-"""Share of the way that the camera follows from frame to frame."""
+_EASE = 0.1
+"""Share of the way that the camera follows from frame to frame: a steady hand."""
+_NEAREST = 0.85
+"""m from the camera to a vehicle at its set-point."""
 _ONLY = np.arange(1)
 _FRONT: Color = (0.93, 0.35, 0.12, 1.0)
 _REAR: Color = (0.25, 0.28, 0.32, 1.0)
@@ -57,7 +59,9 @@ class QuadrotorLook:
     def begin(self) -> None:
         """A new flight: the trail begins anew."""
         self._trail.clear()
-        self._center = 0.5 * (_raised(self.env.setpoint.position)[0] + _raised(self.env.state.position)[0])
+        target, vehicle = _raised(self.env.setpoint.position)[0], _raised(self.env.state.position)[0]
+        self._center = 0.5 * (target + vehicle)
+        self._distance = _NEAREST + 0.9 * float(np.linalg.norm(target - vehicle))
 
     def update(self) -> None:
         """Put vehicle, set-point and trail where they are; once per frame."""
@@ -70,7 +74,9 @@ class QuadrotorLook:
             if not self._trail or np.linalg.norm(vehicle[0, :3] - self._trail[-1]) > _SPACING:
                 self._trail.append(vehicle[0, :3].copy())
             middle = 0.5 * (vehicle[0, :3] + target[0, :3])
+            apart = float(np.linalg.norm(vehicle[0, :3] - target[0, :3]))
             self._center = self._center + _EASE * (middle - self._center)
+            self._distance += _EASE * (_NEAREST + 0.9 * apart - self._distance)
         else:
             vehicle = UNSEEN  # a flight whose numbers have overflowed is over
         poses = {"quadrotor": vehicle, "set-point": target}
@@ -83,7 +89,7 @@ class QuadrotorLook:
 
     def camera(self) -> Camera:
         """Follows the vehicle and its set-point."""
-        position = self._center + np.array([1.05, 0.55, 0.5])
+        position = self._center + self._distance * np.array([0.76, 0.40, 0.51])
         return Camera(
             name="overview",
             position=tuple(position.tolist()),

@@ -107,7 +107,7 @@ class RandomizationTerm:
     @property
     def timing(self) -> str:
         """When it draws, for people."""
-        parts = [self.when]
+        parts: list[str] = [self.when]
         if self.correlation_time:
             parts.append(f"τ = {self.correlation_time:g} s")
         if self.max_rate:

@@ -86,6 +86,7 @@ class ArmBuilder:
         self.loads: list[tuple[float, np.ndarray]] = []
 
     def build(self) -> BulletArm:
+        """Make it in the client."""
         description, gripper = self.description, self.description.gripper
         n = description.num_joints
         for k in range(n):

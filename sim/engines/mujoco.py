@@ -8,6 +8,7 @@ physics rate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import mujoco
@@ -33,6 +34,10 @@ _BREAKDOWN = [
 """Warnings after which a simulation is worth nothing."""
 
 
+_Y, _Z = [1, 2, 0], [2, 0, 1]
+"""Axes of the two factors of a cross product's components."""
+
+
 class MujocoEngine:
     """N copies of a scene."""
 
@@ -48,6 +53,7 @@ class MujocoEngine:
         self.model = build_model(scene)
         self.batch = Batch(self.model, num_envs, nthread=threads)
         self.failed = np.zeros(num_envs, dtype=bool)
+        self._any_failed = False
         bind = self.batch.bind
         self._qpos, self._qvel, self._ctrl = bind("qpos"), bind("qvel"), bind("ctrl")
         self._xpos, self._xquat = bind("xpos"), bind("xquat")
@@ -84,19 +90,22 @@ class MujocoEngine:
             else:
                 raise ValueError(f"body {name!r} can't be placed: its motion is {self.scene.body(name).motion!r}")
         self.failed[ids] = False
+        self._any_failed = bool(self.failed.any())
         self._warnings[ids] = 0
         self.batch.forward(ids=ids)
 
     def substep(self, torques: Mapping[str, np.ndarray], widths: Mapping[str, np.ndarray]) -> None:
         """Advance by one time step; environments whose physics breaks down stop and are marked in `failed`."""
         for name, arm in self._arms.items():
-            self.failed |= ~np.isfinite(torques[name]).all(axis=1)
             self._ctrl[:, arm.motors] = torques[name]
             if arm.fingers is not None:
-                self.failed |= ~np.isfinite(widths[name])
                 self._ctrl[:, arm.drive] = 0.5 * widths[name]
+        total = float(self._ctrl.sum())
         going = None
-        if self.failed.any():
+        if not math.isfinite(total):
+            self.failed |= ~np.isfinite(self._ctrl).all(axis=1)
+            self._any_failed = bool(self.failed.any())
+        if self._any_failed:
             # MuJoCo itself takes a control that is no number for 0 and goes on.
             self._ctrl[self.failed] = 0.0
             going = np.flatnonzero(~self.failed)
@@ -104,8 +113,7 @@ class MujocoEngine:
             self.batch.step(ids=going, nstep=1)
         except SimulationError as error:
             self.failed[list(error.ids)] = True
-        # It puts a simulation with a state that is no number to its beginning, counts a warning, and goes on.
-        self.failed |= self._warnings[:, _BREAKDOWN, 1].any(axis=1)
+            self._any_failed = True
 
     def vary(self, names: Sequence[str]) -> dict[str, str]:
         """Prepare for `set_variables` of these; all are nominal. Returns what cannot vary, with a reason."""
@@ -124,6 +132,9 @@ class MujocoEngine:
         # Force sensors are computed with the accelerations.
         stage = mujoco.mjtStage.mjSTAGE_ACC if self.model.nsensor else mujoco.mjtStage.mjSTAGE_POS
         self.batch.forward(stage=stage)
+        # MuJoCo puts a simulation with a state that is no number to its beginning, counts a warning, and goes on.
+        self.failed |= self._warnings[:, _BREAKDOWN, 1].any(axis=1)
+        self._any_failed = bool(self.failed.any())
 
     # Measurements
 
@@ -140,6 +151,12 @@ class MujocoEngine:
         if found.jacobian is None:
             found.jacobian = np.empty((self.num_envs, 6, axes.shape[1]))
         jacobian = found.jacobian
+        if self.num_envs == 1:
+            # Fewer and longer calls: for one environment their number counts, not what they do.
+            lever = tool - anchors[0]
+            jacobian[0, :3] = (axes[0][:, _Y] * lever[:, _Z] - axes[0][:, _Z] * lever[:, _Y]).T
+            jacobian[0, 3:] = axes[0].T
+            return ArmKinematics(tool, self._xquat[:, found.tool], jacobian)
         ax, ay, az = axes[..., 0], axes[..., 1], axes[..., 2]
         arm_x = tool[:, 0:1] - anchors[..., 0]
         arm_y = tool[:, 1:2] - anchors[..., 1]

@@ -113,8 +113,8 @@ class MujocoVariables:
         name, target, kind, model = variable.name, variable.target, variable.kind, self._model
         arm = target if any(mount.name == target for mount in self._scene.arms) else ""
         if kind == "gravity":
-            field = self._field("opt.gravity")
-            self._add(variable, lambda ids: field.__setitem__(ids, self._values[name][ids]))
+            gravity = self._field("opt.gravity")
+            self._add(variable, lambda ids: gravity.__setitem__(ids, self._values[name][ids]))
         elif kind in ("contact_time", "contact_damping"):
             everything = [i for i in range(model.ngeom) if model.geom(i).name != "floor"]
             self._add_columns(variable, "geom_solref", everything, 0 if kind == "contact_time" else 1)
@@ -136,9 +136,10 @@ class MujocoVariables:
             self._add_columns(variable, "body_mass", [model.body(f"{arm}/tool").id], derives=True)
         elif kind in ("cable_stiffness", "cable_damping"):
             joint = model.joint(target)
-            field = "jnt_stiffness" if kind == "cable_stiffness" else "dof_damping"
-            columns = [joint.id] if kind == "cable_stiffness" else [int(joint.dofadr[0]) + i for i in range(3)]
-            self._add_columns(variable, field, columns)
+            if kind == "cable_stiffness":
+                self._add_columns(variable, "jnt_stiffness", [joint.id])
+            else:
+                self._add_columns(variable, "dof_damping", [int(joint.dofadr[0]) + i for i in range(3)])
         else:
             raise ValueError(f"variable {name!r} is unknown to the engine 'mujoco'")
 
@@ -150,13 +151,13 @@ class MujocoVariables:
     ) -> None:
         """Write the value as it is into columns of a field, or into a part of each."""
         values, name = self._field(field), variable.name
-        columns = np.array(columns)
+        places = np.array(columns)
 
         def write(ids: np.ndarray) -> None:
             if part is None:
-                values[ids[:, None], columns] = self._values[name][ids]
+                values[ids[:, None], places] = self._values[name][ids]
             else:
-                values[ids[:, None], columns, part] = self._values[name][ids]
+                values[ids[:, None], places, part] = self._values[name][ids]
 
         self._add(variable, write, derives)
 

@@ -190,7 +190,7 @@ def rests(pan: Array, toast: Array) -> Array:
 
 # A scripted solution: its numbers were found by the cross-entropy method in this simulation
 
-READY, READY_GAIN, READY_SHARE = (0.463, 0.378, -0.136), 0.535, 0.38
+READY, READY_GAIN, READY_SHARE = (0.463, 0.378, -0.136), 0.535, 0.25
 """Where the toss begins: tool's x and z, m, pan's pitch, rad. It is approached slowly: the toast must not lift off."""
 LIFT, WHIP, WHIP_HEIGHT = (0.229, 0.510, 0.121), (0.121, 1.0, 0.831), 0.397
 """Speeds forwards, upwards and in pitch, as shares of the action's limits: at first, and from a height, m, of the tool."""
@@ -198,6 +198,7 @@ RELEASE = (0.472, 0.73)
 """Pitch, rad, and tool's height, m, either of which ends the toss."""
 CATCH, CATCH_SHARE = (0.026, 0.377, -0.11), 0.735
 CATCH_AHEAD = 0.03
+SHAKE = 0.2
 """How to wait for the toast: m that the pan is ahead of it, tool's z, m, pitch, rad; largest share of the limits."""
 
 
@@ -226,10 +227,10 @@ def expert(state: ArmState, setpoint: ArmSetpoint) -> Array:
     catch = towards(over, CATCH[1], CATCH[2], 0.7, CATCH_SHARE)
     # What leans on the wall ahead slides down where that wall is up.
     leaning = ~lying & (place[..., 2] < 0.06)
-    shake = towards(READY[0] - x, CATCH[1], 0.4 * xp.sign(place[..., 0]), 0.3, 0.4)
+    shake = towards(READY[0] - x, CATCH[1], 0.25 * xp.sign(place[..., 0]), 0.3, SHAKE)
     catch = xp.where(leaning[..., None], shake, catch)
     still = xp.zeros_like(ready)
-    level = xp.stack([still[..., 0], still[..., 1], -0.5 * pitch / (PERIOD * TURN)], axis=-1)
+    level = xp.stack([still[..., 0], still[..., 1], (-0.3 * pitch / (PERIOD * TURN)).clip(-SHAKE, SHAKE)], axis=-1)
     lift, whip = (xp.stack([v + still[..., 0] for v in speeds], axis=-1) for speeds in (LIFT, WHIP))
     toss = xp.where((z < WHIP_HEIGHT)[..., None], lift, whip)
     rest = xp.where(turned[..., None], level, ready)

@@ -29,7 +29,7 @@ from policies import rotation
 from policies.actions import ActionConfig
 from policies.manifest import Envelope
 from policies.terms import TermConfig
-from policies.types import Array, ArmSetpoint, ArmState
+from policies.types import ArmSetpoint, ArmState, Array
 from sim.randomization import RandomizationTerm
 from sim.scene import ArmMount, Body, Camera, Color, Scene, Shape
 from sim.tasks.arm import ArmStart, ArmTask, ArmView, drive, shortfall, uniform
@@ -195,15 +195,9 @@ def _firmly(way: Array) -> Array:
 
 
 TERMS = (
-    TermConfig(
-        name="position_difference", parameters={"of": "hole", "origin": "tool", "scale": 15.0, "limit": 2.0}
-    ),
-    TermConfig(
-        name="position_difference", parameters={"of": "hole", "origin": "tool", "scale": 200.0, "limit": 1.0}
-    ),
-    TermConfig(
-        name="rotation_difference", parameters={"of": "hole", "origin": "tool", "scale": 5.0, "limit": 2.0}
-    ),
+    TermConfig(name="position_difference", parameters={"of": "hole", "origin": "tool", "scale": 15.0, "limit": 2.0}),
+    TermConfig(name="position_difference", parameters={"of": "hole", "origin": "tool", "scale": 200.0, "limit": 1.0}),
+    TermConfig(name="rotation_difference", parameters={"of": "hole", "origin": "tool", "scale": 5.0, "limit": 2.0}),
     TermConfig(name="orientation", parameters={"of": "tool"}),
     TermConfig(name="tool_twist", parameters={"linear": 10.0, "angular": 2.0}),
     TermConfig(name="wrench", parameters={"force": 0.05, "torque": 2.0, "limit": 2.0}),

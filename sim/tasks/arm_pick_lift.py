@@ -25,7 +25,7 @@ from policies import rotation
 from policies.actions import ActionConfig
 from policies.manifest import Envelope
 from policies.terms import TermConfig
-from policies.types import Array, ArmSetpoint, ArmState
+from policies.types import ArmSetpoint, ArmState, Array
 from sim.randomization import RandomizationTerm
 from sim.scene import Body, Camera, Scene, Shape
 from sim.tasks.arm import ArmStart, ArmTask, ArmView, distance, drive, shortfall, uniform
@@ -104,15 +104,9 @@ def failed(view: ArmView) -> Tensor:
 
 
 TERMS = (
-    TermConfig(
-        name="position_difference", parameters={"of": "cube", "origin": "tool", "scale": 4.0, "limit": 2.0}
-    ),
-    TermConfig(
-        name="position_difference", parameters={"of": "cube", "origin": "tool", "scale": 30.0, "limit": 1.0}
-    ),
-    TermConfig(
-        name="rotation_difference", parameters={"of": "cube", "origin": "tool", "scale": 1.5, "limit": 1.5}
-    ),
+    TermConfig(name="position_difference", parameters={"of": "cube", "origin": "tool", "scale": 4.0, "limit": 2.0}),
+    TermConfig(name="position_difference", parameters={"of": "cube", "origin": "tool", "scale": 30.0, "limit": 1.0}),
+    TermConfig(name="rotation_difference", parameters={"of": "cube", "origin": "tool", "scale": 1.5, "limit": 1.5}),
     TermConfig(name="position", parameters={"of": "tool", "x": 0.5, "y": 0.0, "z": 0.1, "scale": 4.0}),
     TermConfig(name="tool_twist", parameters={"linear": 2.0, "angular": 0.5}),
     TermConfig(name="gripper_width", parameters={"scale": 1.0 / WIDE}),

@@ -149,11 +149,21 @@ TERMS = (
 
 RANDOMIZATION = (
     RandomizationTerm(parameter="action_latency", low=0.0, high=0.03),
+    RandomizationTerm(parameter="torque_latency", low=0.0, high=0.004),
     RandomizationTerm(parameter="joint_position_bias", low=-0.001, high=0.001),
+    RandomizationTerm(parameter="joint_position_noise", low=0.0, high=0.0005),
     RandomizationTerm(parameter="joint_velocity_noise", low=0.0, high=0.01),
+    RandomizationTerm(parameter="motor_strength", low=0.95, high=1.05),
+    RandomizationTerm(parameter="gain_stiffness", low=0.9, high=1.1),
+    RandomizationTerm(parameter="link_mass", low=0.95, high=1.05, operation="scale"),
+    RandomizationTerm(parameter="joint_friction", low=0.5, high=1.5, operation="scale"),
+    RandomizationTerm(parameter="joint_damping", low=0.5, high=1.5, operation="scale"),
     RandomizationTerm(parameter="object_position_noise", low=0.0, high=0.001),
     RandomizationTerm(parameter="object_position_bias", low=-0.002, high=0.002),
-    RandomizationTerm(parameter="motor_strength", low=0.95, high=1.05),
+    RandomizationTerm(parameter="box.mass", low=0.15, high=0.5),
+    RandomizationTerm(parameter="box.friction", low=0.25, high=0.6),
+    RandomizationTerm(parameter="box.center", low=-0.005, high=0.005),
+    RandomizationTerm(parameter="contact_time", low=0.8, high=1.5, operation="scale"),
 )
 
 ENVELOPE = Envelope(

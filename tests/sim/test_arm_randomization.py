@@ -445,8 +445,11 @@ def test_two_arms_and_two_bodies_keep_originals_of_their_own():
     shapes = CUBE.shapes
     scene = Scene(
         arms=(ArmMount(name="left"), ArmMount(name="right", robot="ur5e", position=(0.0, 1.2, 0.0))),
-        bodies=(Body(name="a", shapes=shapes, mass=0.1), Body(name="b", shapes=shapes, mass=0.5, position=(0.5, 0.2, 0))),
-    )  # fmt: skip
+        bodies=(
+            Body(name="a", shapes=shapes, mass=0.1),
+            Body(name="b", shapes=shapes, mass=0.5, position=(0.5, 0.2, 0.0)),
+        ),
+    )
     declared = (term("link_mass", 0.9, 1.1, operation="scale"), term("b.mass", 2.0, 2.0, operation="scale"))
     terms = expand_terms(declared, scene)
     assert [t.parameter for t in terms] == ["left.link_mass", "right.link_mass", "b.mass"]

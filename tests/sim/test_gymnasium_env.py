@@ -36,7 +36,7 @@ def test_stable_baselines3s_own_checker_is_content(name):
         checker.check_env(gymnasium.make(name).unwrapped)
 
 
-def play_single(env, seed, steps=40):
+def play_single(env, seed, steps=10):
     observation, info = env.reset(seed=seed)
     env.action_space.seed(seed)
     rows = [(observation, info["states"])]

@@ -49,13 +49,15 @@ def test_buffers_have_their_shapes_types_and_first_values(build):
 
 def test_it_has_every_name_of_the_interface():
     task = hover()
-    names = """cfg device device_type device_id rl_device headless graphics_device_id num_environments num_envs
-    num_agents num_observations num_obs num_states num_actions num_acts obs_space observation_space state_space
-    act_space action_space clip_obs clip_actions control_freq_inv dt max_episode_length control_steps total_train_env_frames
+    names = """
+    cfg device device_type device_id rl_device headless graphics_device_id num_environments num_envs num_agents
+    num_observations num_obs num_states num_actions num_acts obs_space observation_space state_space act_space
+    action_space clip_obs clip_actions control_freq_inv dt max_episode_length control_steps total_train_env_frames
     render_fps metadata extras obs_dict first_randomization original_props dr_randomizations actor_params_generator
-    extern_actor_params last_step last_rand_step randomize_buf sim_initialized viewer envs allocate_buffers create_sim
-    pre_physics_step post_physics_step step reset reset_idx reset_done zero_actions get_state render set_train_info
-    get_env_state set_env_state apply_randomizations get_actor_params_info set_viewer"""
+    extern_actor_params last_step last_rand_step randomize_buf sim_initialized viewer envs allocate_buffers
+    create_sim pre_physics_step post_physics_step step reset reset_idx reset_done zero_actions get_state render
+    set_train_info get_env_state set_env_state apply_randomizations get_actor_params_info set_viewer
+    """
     assert [name for name in names.split() if not hasattr(task, name)] == []
     assert (task.device, task.device_type, task.device_id, task.num_agents) == ("cpu", "cpu", 0, 1)
     assert task.metadata["autoreset_mode"] == gymnasium.vector.AutoresetMode.NEXT_STEP

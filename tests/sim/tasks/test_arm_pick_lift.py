@@ -20,6 +20,13 @@ from sim.tasks.arm import ArmStart, with_settings
 from sim.tasks.arm_pick_lift import CUBES, TASK
 
 
+def make(num_envs: int, seed: int) -> ArmEnv:
+    """The task as users get it."""
+    env = sim.make("arm-pick-lift", num_envs=num_envs, seed=seed)
+    assert isinstance(env, ArmEnv)
+    return env
+
+
 def run(env: ArmEnv, act: Callable[[ArmEnv], Tensor], steps: int) -> tuple[Tensor, Tensor, Tensor]:
     """First episode of every environment: whether it was won, whether it was lost, its largest actions (steps, N)."""
     env.reset()
@@ -54,7 +61,7 @@ def starting_with(change: Callable[[ArmStart], ArmStart]) -> ArmEnv:
 
 def test_expert_lifts_the_cube() -> None:
     """512 episodes gave 512 successes; with 99 % a run of 64 has fewer than 59 five times in 100,000."""
-    env = sim.make("arm-pick-lift", num_envs=64, seed=3)
+    env = make(num_envs=64, seed=3)
     won, _, largest = run(env, scripted, env.max_episode_length)
     assert int(won.sum()) >= 59
     assert largest[:4].min() >= 0.8, "free motion is at the action's limits"
@@ -62,16 +69,16 @@ def test_expert_lifts_the_cube() -> None:
 
 def test_expert_follows_the_size_of_the_settings() -> None:
     task = with_settings(TASK, {"half_size": 0.027})
-    env = build_env(task, 8, seed=0)
+    env = build_env(task, 4, seed=0)
     assert isinstance(env, ArmEnv)
     won, _, _ = run(env, lambda e: task.expert(e.measured, e.setpoint), env.max_episode_length)
-    assert won.sum() >= 7
+    assert won.all()
     with pytest.raises(ValueError, match=r"half_size is 0\.05"):
         with_settings(TASK, {"half_size": 0.05})
 
 
 def test_expert_is_the_same_in_numpy_and_alone() -> None:
-    env = sim.make("arm-pick-lift", num_envs=4, seed=2)
+    env = make(num_envs=4, seed=2)
     state = env.measured
     assert isinstance(state, ArmState)
     batched = TASK.expert(state, env.setpoint).numpy()
@@ -168,7 +175,7 @@ def test_cube_out_of_reach_ends_the_episode() -> None:
 
 def test_episodes_begin_in_the_region_with_the_cube_at_rest() -> None:
     """Whatever its size, the cube neither drops nor is squeezed out of the table; its yaw is that of a near tool."""
-    env = sim.make("arm-pick-lift", num_envs=64, seed=7)
+    env = make(num_envs=64, seed=7)
     env.reset()
     cube = env.view.arm.objects["cube"]
     size = env.view.values["cube.size"]
@@ -200,8 +207,9 @@ def test_dense_reward_rises_along_the_task() -> None:
 
 
 def test_contract_and_reproducible_resets() -> None:
-    assert sim.check_vec_env(sim.make("arm-pick-lift", num_envs=2, seed=0)) == []
-    one, other = (sim.make("arm-pick-lift", num_envs=3, seed=4) for _ in range(2))
+    short = dataclasses.replace(TASK, episode_length=0.6)
+    assert sim.check_vec_env(build_env(short, 2, seed=0)) == []
+    one, other = (make(num_envs=3, seed=4) for _ in range(2))
     assert torch.equal(one.reset(seed=9)["obs"], other.reset(seed=9)["obs"])
     for _ in range(5):
         action = scripted(one)
