@@ -124,7 +124,7 @@ def behind_difference(
     """
     thing = pose_of(state, of, arm)[..., :3]
     xp = array_namespace(thing)
-    way = setpoint.tool_pose[..., :3] - thing
+    way = _point(state, setpoint, "goal", arm) - thing
     length = xp.linalg.vector_norm(way, axis=-1, keepdims=True)
     behind = thing - way * (offset / length.clip(1e-3))
     return ((behind - arm_of(state, arm).tool_pose[..., :3]) * scale).clip(-limit, limit), memory

@@ -141,12 +141,12 @@ class Stage:
         action = self.actor.act(env)
         if isinstance(env, ArmEnv):
             dt = env.engine.scene.timestep
-            env.on_substep = lambda k: on_time(start + (k + 1) * dt)
+            env.loop.on_substep = lambda k: on_time(start + (k + 1) * dt)
         try:
             _, reward, reset, extras = env.step(action)
         finally:
             if isinstance(env, ArmEnv):
-                env.on_substep = None
+                env.loop.on_substep = None
         episode.time = start + env.period
         episode.reward = float(reward[0])
         episode.total += episode.reward

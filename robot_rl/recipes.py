@@ -27,7 +27,7 @@ _ARM = PpoConfig(
     hidden=(128, 128),
     critic_hidden=(128, 128),
 )
-_PUSH = dataclasses.replace(_ARM, updates=160)
+_PUSH = dataclasses.replace(_ARM, updates=300)
 _REACH = dataclasses.replace(
     _ARM, updates=50, discount=0.95, gae_lambda=0.9, learning_rate=1e-3, initial_std=0.4, entropy_weight=0.0
 )

@@ -6,21 +6,20 @@ policy's command goes to the very controllers that run on the robot, which are c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
-from hardware.controllers.arm import ArmController
-from hardware.descriptions import load_arm
 from policies import actions as action_terms
 from policies import observations
 from policies.types import ArmSetpoint, ArmState
 from sim.adr import AutomaticRandomization, terms_in
+from sim.arm_loop import ArmLoop, to_tensor
 from sim.arm_randomization import ModelVariables, expand_terms, nominal_variables, scene_variables, values_of_arm
 from sim.arm_sensors import disturb, hold_lost, measure, noise_size
 from sim.engines.base import ArmEngine, Placement
@@ -28,12 +27,13 @@ from sim.randomization import RandomizationTerm, Randomizer
 from sim.tasks.arm import ArmTask, ArmView
 from sim.trees import tree_fill, tree_leaves
 
-Observations = dict[str, Tensor]
-Truth = dict[str, np.ndarray]
+if TYPE_CHECKING:
+    from sim.camera_observations import CameraObservations
+    from sim.cameras import Cameras
+
+Observations = dict[str, Any]
 
 _COUNTERS = ("progress", "held", "ended", "action", "previous_action", "goal")
-_LATENCY_STEP = 5
-"""Time steps to which latencies are rounded: 10 ms at 2 ms."""
 
 
 class ArmEnv:
@@ -43,8 +43,6 @@ class ArmEnv:
         "autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP,
         "render_modes": ["rgb_array"],
     }
-    on_substep: Callable[[int], None] | None = None
-    """Called after every time step with its number in the control period: for those who look on, see `robot_rl.play`."""
     _memory: dict[str, Tensor]
 
     def __init__(
@@ -57,6 +55,7 @@ class ArmEnv:
         reward: Literal["dense", "sparse"] = "dense",
         device: torch.device | str = "cpu",
         automatic: AutomaticRandomization | None = None,
+        cameras: CameraObservations | None = None,
     ) -> None:
         """Build the environment and begin the first episodes.
 
@@ -68,13 +67,14 @@ class ArmEnv:
             reward: `dense` shapes every step; `sparse` is 1 in the step that reaches the goal.
             device: Where tensors are returned; physics is on the CPU.
             automatic: Ranges that grow with success, see `sim.adr`.
+            cameras: Adds `images` to the observations.
         """
         self.task, self.engine, self.reward_kind = task, engine, reward
         self.num_envs = engine.num_envs
         self.device = torch.device(device)
         declared = task.randomization if randomization is None else tuple(randomization)
         self.terms = expand_terms(declared, engine.scene)
-        self.automatic = automatic
+        self.automatic, self.cameras = automatic, cameras
         self._model_variables = ModelVariables(engine, self.terms, automatic.names if automatic else ())
         self.num_obs = observations.observation_size(task.terms)
         self.num_actions = action_terms.action_size(task.action)
@@ -82,21 +82,11 @@ class ArmEnv:
         """Control periods until a time-out."""
         self.period = task.period
         """s."""
-        self.substeps = round(self.period / engine.scene.timestep)
-        """Time steps of physics and controllers in a control period."""
         self._hold = max(1, round(task.hold * task.control_rate_hz))
-        self._descriptions = {mount.name: load_arm(mount.robot) for mount in engine.scene.arms}
-        self._controllers = {
-            name: ArmController(description, task.controller, (self.num_envs,))
-            for name, description in self._descriptions.items()
-        }
-        self._grippers = {
-            mount.name
-            for mount in engine.scene.arms
-            if mount.gripper and self._descriptions[mount.name].gripper is not None
-        }
-        self._objects = [b.name for b in engine.scene.bodies if b.motion != "fixed" and not b.attached_to]
+        self.loop = ArmLoop(task, engine)
+        """Controllers and latencies."""
         self._free = [b.name for b in engine.scene.bodies if b.motion == "free" and not b.attached_to and not b.cable]
+        self._overview: Cameras | None = None
         self._untouched = False
         self.seed = seed
         self.num_states = self.reset(seed=seed)["states"].shape[1]
@@ -145,7 +135,8 @@ class ArmEnv:
         """Begin a new episode everywhere; with `seed`, the first one of a new environment with that seed.
 
         Returns:
-            `obs` (N, num_obs) and, for a critic only, `states` (N, num_states); float32.
+            `obs` (N, num_obs) and, for a critic only, `states` (N, num_states), float32; with cameras `images`,
+            (N, H, W, 3) uint8 by camera.
         """
         if seed is None and self._untouched:
             seed = self.seed  # the episodes that began with the environment have not been used
@@ -159,8 +150,8 @@ class ArmEnv:
         self._action = np.zeros((self.num_envs, self.num_actions))
         self._previous_action = self._action.copy()
         self._goal = np.tile([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], (self.num_envs, 1))
-        self._start = {name: np.zeros((self.num_envs, 7)) for name in self._objects}
-        self._delayed: Truth = {}
+        self._start = {name: np.zeros((self.num_envs, 7)) for name in self.loop.objects}
+        self.loop.clear()
         self._begin_episodes(everywhere)
         return self._observe(everywhere)
 
@@ -187,7 +178,8 @@ class ArmEnv:
             actions = disturb(actions, self._values, "action")
         self._action = actions.double().clamp(-1.0, 1.0).numpy().copy()
         self._randomizer.step(self.period)
-        self._run_period()
+        self._model_variables.step(self._values)
+        self.loop.run(action_terms.to_command(self.task.action, self._action), self._values)
         starting = self._ended.copy()
         self._progress += 1
         if starting.any():
@@ -207,7 +199,7 @@ class ArmEnv:
             won = torch.from_numpy(success & ~failed).float()
             self.automatic.report(torch.from_numpy(self._ended), won, self._randomizer)
         acting = torch.from_numpy(~starting)
-        extras = {
+        extras: dict[str, Any] = {
             "time_outs": torch.from_numpy(late & ~success & ~failed).to(self.device),
             "success": torch.from_numpy(success & ~failed).to(self.device),
             "log": {
@@ -247,64 +239,6 @@ class ArmEnv:
         shaped = torch.stack(list(terms.values())).sum(0)
         return shaped + self.task.success_bonus * won - self.task.failure_penalty * lost
 
-    def _run_period(self) -> None:
-        """One control period: the command arrives after its latency, the controllers run at every time step."""
-        dt = self.engine.scene.timestep
-        commands = action_terms.to_command(self.task.action, self._action)
-        if not isinstance(commands, dict):
-            commands = {next(iter(self._controllers)): commands}
-        arrival = self._latency_steps("action_latency")
-        sight = self.substeps - 1 - self._latency_steps("observation_latency")
-        self._model_variables.step(self._values)
-        strengths = self._scale_controllers()
-        # Masks of the environments in which something happens, by time step.
-        due = {int(k): arrival == k for k in np.unique(arrival)}
-        seen = {int(k): sight == k for k in np.unique(sight) if k < self.substeps - 1}
-        torques: dict[str, np.ndarray] = {}
-        widths: dict[str, np.ndarray] = {}
-        for k in range(self.substeps):
-            for name, controller in self._controllers.items():
-                kinematics = self.engine.kinematics(name)
-                q, qd = self.engine.joints(name)
-                if k in due:
-                    mask = None if len(due) == 1 else due[k]
-                    controller.command(commands[name], kinematics, q, self.period, mask=mask)
-                wanted = controller.torques(kinematics, q, qd, dt)
-                torques[name] = wanted if strengths is None else wanted * strengths[name]
-                if name in self._grippers:
-                    widths[name] = controller.gripper_width(dt)
-            self.engine.substep(torques, widths)
-            if self.on_substep is not None:
-                self.on_substep(k)
-            if k in seen:
-                self._remember(seen[k])
-        self.engine.refresh()
-
-    def _scale_controllers(self) -> dict[str, np.ndarray] | None:
-        """Set the controllers' gains; returns the strength (N, 1) of the motors by arm, None where it is 1."""
-        if not (self._scaled_gains or self._scaled_motors):
-            return None
-        strengths = {}
-        for name, controller in self._controllers.items():
-            values = values_of_arm(self._values, self.engine.scene, name)
-            strengths[name] = values["motor_strength"].double().numpy()
-            if self._scaled_gains:
-                gains = [values[f"gain_{kind}"][:, 0].double().numpy() for kind in ("stiffness", "damping")]
-                controller.scale_gains(*gains)
-        return strengths
-
-    def _latency_steps(self, name: str) -> np.ndarray:
-        steps = self._values[name][:, 0].numpy() / (self.engine.scene.timestep * _LATENCY_STEP)
-        return np.clip(np.rint(steps).astype(int) * _LATENCY_STEP, 0, self.substeps - 1)
-
-    def _remember(self, mask: np.ndarray) -> None:
-        """Keep what sensors see now in the environments of `mask`: it is measured later."""
-        now = self._truth()
-        for name, value in now.items():
-            if name not in self._delayed:
-                self._delayed[name] = value.copy()
-            self._delayed[name][mask] = value[mask]
-
     def _begin_episodes(self, mask: np.ndarray) -> None:
         """Put the first instant of a new episode into the environments of `mask` (N,)."""
         ids = mask.nonzero()[0]
@@ -318,11 +252,11 @@ class ArmEnv:
         self.engine.place(ids, Placement(joints=start.joints, widths=start.widths, poses=start.poses))
         if start.goal is not None:
             self._goal[ids] = start.goal
-        for name in self._objects:
+        for name in self.loop.objects:
             self._start[name][ids] = self.engine.pose(name)[ids]
-        for name, controller in self._controllers.items():
-            width = self.engine.width(name)
-            controller.reset(self.engine.kinematics(name), self.engine.joints(name)[0], mask, width)
+        self.loop.begin(mask)
+        if self.cameras is not None:
+            self.cameras.reset(ids, self._look_generator)
         self._progress[ids] = 0
         self._held[ids] = 0
         self._action[ids] = 0.0
@@ -330,51 +264,32 @@ class ArmEnv:
 
     # Observation
 
-    def _truth(self) -> Truth:
-        """Copies of what sensors would see at this instant."""
-        truth = {}
-        for name in self._controllers:
-            kinematics = self.engine.kinematics(name)
-            q, qd = self.engine.joints(name)
-            truth[f"{name}.q"], truth[f"{name}.qd"] = q.copy(), qd.copy()
-            truth[f"{name}.jacobian"] = kinematics.jacobian.copy()
-            truth[f"{name}.tool"] = np.concatenate([kinematics.tool_position, kinematics.tool_orientation], axis=1)
-            truth[f"{name}.width"] = self.engine.width(name)
-            truth[f"{name}.wrench"] = self.engine.wrench(name)
-        truth.update({f"objects.{name}": self.engine.pose(name) for name in self._objects})
-        return truth
-
     def _observe(self, starting: np.ndarray) -> Observations:
         """Measure, assemble the observation, bring the view up to date."""
-        truth = self._truth()
-        arms = self._states(truth)
-        seen = truth
-        if self._delayed:
-            late = (self._latency_steps("observation_latency") > 0) & ~starting
-            shape = {name: late.reshape(-1, *[1] * (value.ndim - 1)) for name, value in truth.items()}
-            seen = {name: np.where(shape[name], self._delayed[name], value) for name, value in truth.items()}
+        truth = self.loop.truth()
+        seen = self.loop.seen(truth, self._values, starting)
         measured = {}
-        for name, state in self._states(seen).items():
-            size = noise_size(state.joint_positions.shape[1], len(self._objects))
+        for name, state in self.loop.states(seen).items():
+            size = noise_size(state.joint_positions.shape[1], len(self.loop.objects))
             white = torch.randn(self.num_envs, size, generator=self._noise_generator)
             values = values_of_arm(self._values, self.engine.scene, name)
-            measured[name] = measure(state, _tensor(seen[f"{name}.jacobian"]), values, white)
+            measured[name] = measure(state, to_tensor(seen[f"{name}.jacobian"]), values, white)
             if self._loses_frames:
-                lots = torch.rand(self.num_envs, 1 + len(self._objects), generator=self._noise_generator)
+                lots = torch.rand(self.num_envs, 1 + len(self.loop.objects), generator=self._noise_generator)
                 before = self._last_seen.get(name, measured[name])
                 measured[name] = hold_lost(measured[name], before, values, torch.from_numpy(starting), lots)
                 self._last_seen[name] = measured[name]
         self._measured = measured if len(measured) > 1 else next(iter(measured.values()))
-        self._setpoint = ArmSetpoint(tool_pose=_tensor(self._goal))
+        self._setpoint = ArmSetpoint(tool_pose=to_tensor(self._goal))
         self._view = ArmView(
-            arms=arms,
-            goal=_tensor(self._goal),
-            twists={name: _tensor(self.engine.twist(name)) for name in self._free},
-            start={name: _tensor(value) for name, value in self._start.items()},
-            action=_tensor(self._action),
-            previous_action=_tensor(self._previous_action),
+            arms=self.loop.states(truth),
+            goal=to_tensor(self._goal),
+            twists={name: to_tensor(self.engine.twist(name)) for name in self._free},
+            start={name: to_tensor(value) for name, value in self._start.items()},
+            action=to_tensor(self._action),
+            previous_action=to_tensor(self._previous_action),
             values=self._values,
-            time=_tensor(self._progress * self.period),
+            time=to_tensor(self._progress * self.period),
         )
         like = torch.zeros(self.num_envs, 1)
         fresh = observations.initial_memory(self.task.terms, like)
@@ -382,7 +297,7 @@ class ArmEnv:
         old = getattr(self, "_memory", fresh)
         self._memory = {name: torch.where(mask, value, old[name]) for name, value in fresh.items()}
         if not starting.all():
-            recorded = observations.record_action(self._memory, _tensor(self._action))
+            recorded = observations.record_action(self._memory, to_tensor(self._action))
             self._memory = {name: torch.where(mask, self._memory[name], value) for name, value in recorded.items()}
         obs, self._memory = observations.observe(
             self.task.terms, self._measured, self._setpoint, self._memory, self.period
@@ -390,26 +305,14 @@ class ArmEnv:
         if self._disturbed["observation"]:
             obs = disturb(obs, self._values, "observation")
         states = self._privileged()
-        return {
+        returned: dict[str, Any] = {
             "obs": obs.nan_to_num(0.0, 0.0, 0.0).to(self.device, torch.float32),
             "states": states.nan_to_num(0.0, 0.0, 0.0).to(self.device, torch.float32),
         }
-
-    def _states(self, truth: Truth) -> dict[str, ArmState]:
-        objects = {name: _tensor(truth[f"objects.{name}"]) for name in self._objects}
-        states = {}
-        for name in self._controllers:
-            q, qd, jacobian = (truth[f"{name}.{key}"] for key in ("q", "qd", "jacobian"))
-            states[name] = ArmState(
-                joint_positions=_tensor(q),
-                joint_velocities=_tensor(qd),
-                tool_pose=_tensor(truth[f"{name}.tool"]),
-                tool_twist=_tensor((jacobian @ qd[..., None])[..., 0]),
-                gripper_width=_tensor(truth[f"{name}.width"]),
-                wrench=_tensor(truth[f"{name}.wrench"]),
-                objects=objects,
-            )
-        return states
+        if self.cameras is not None:
+            images = self.cameras.images()
+            returned["images"] = {name: torch.from_numpy(image).to(self.device) for name, image in images.items()}
+        return returned
 
     def _privileged(self) -> Tensor:
         """What only a critic may see (N, num_states): the undisturbed observation, twists, every variable."""
@@ -427,9 +330,9 @@ class ArmEnv:
     def _seed(self, seed: int) -> None:
         """Begin anew: randomization, starts and noise have a generator each."""
         root = torch.Generator().manual_seed(seed)
-        seeds = torch.randint(2**62, (3,), generator=root).tolist()
+        seeds = torch.randint(2**62, (4,), generator=root).tolist()
         generators = [torch.Generator().manual_seed(s) for s in seeds]
-        draws, self._start_generator, self._noise_generator = generators
+        draws, self._start_generator, self._noise_generator, self._look_generator = generators
         nominal = nominal_variables(self.engine.scene, self.num_obs, self.num_actions)
         variables = scene_variables(self.engine.scene, self.num_obs, self.num_actions)
         terms = terms_in(self.terms, self.automatic.ranges) if self.automatic else self.terms
@@ -447,18 +350,17 @@ class ArmEnv:
             for signal in ("observation", "action")
         }
         self._loses_frames = any(variables[name].kind in ("state_loss", "object_loss") for name in names)
-        self._scaled_motors = any(variables[name].kind == "motor_strength" for name in names)
-        self._scaled_gains = any(variables[name].kind in ("gain_stiffness", "gain_damping") for name in names)
+        self.loop.vary({variables[name].kind for name in names})
         self._last_seen: dict[str, ArmState] = {}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that is needed to go on later, bit by bit, in an environment built alike."""
         stored = {f"engine.{name}": torch.from_numpy(value) for name, value in self.engine.state().items()}
-        for arm, controller in self._controllers.items():
-            stored.update({f"controller.{arm}.{k}": torch.from_numpy(v) for k, v in controller.state().items()})
+        stored.update({f"loop.{name}": torch.from_numpy(value) for name, value in self.loop.state().items()})
         stored.update({f"memory.{name}": value for name, value in self._memory.items()})
         stored.update({f"start.{name}": torch.from_numpy(value) for name, value in self._start.items()})
-        stored.update({f"delayed.{name}": torch.from_numpy(value) for name, value in self._delayed.items()})
+        if self.cameras is not None:
+            stored.update({f"cameras.{k}": torch.from_numpy(v) for k, v in self.cameras.state().items()})
         stored.update({name: torch.from_numpy(getattr(self, f"_{name}")) for name in _COUNTERS})
         stored.update(dict(tree_leaves({"randomizer": self._randomizer.state()})))
         stored.update({f"generator.{name}": value.get_state() for name, value in self._generators().items()})
@@ -481,20 +383,39 @@ class ArmEnv:
             generator.set_state(stored[f"generator.{name}"].cpu())
         for name in _COUNTERS:
             setattr(self, f"_{name}", stored[name].numpy().copy())
-        self._start, self._delayed = part("start."), part("delayed.")
+        self._start = part("start.")
         self._memory = {name: torch.from_numpy(value) for name, value in part("memory.").items()}
-        for arm, controller in self._controllers.items():
-            controller.load_state(part(f"controller.{arm}."))
+        self.loop.load_state(part("loop."))
         self._model_variables.begin(np.arange(self.num_envs), self._values)
         self.engine.load_state(part("engine."))
+        if self.cameras is not None:
+            self.cameras.load_state(part("cameras."))
 
     def _generators(self) -> dict[str, torch.Generator]:
-        return {"draws": self._randomizer.generator, "start": self._start_generator, "noise": self._noise_generator}
+        return {
+            "draws": self._randomizer.generator,
+            "start": self._start_generator,
+            "noise": self._noise_generator,
+            "look": self._look_generator,
+        }
 
     def close(self) -> None:
-        """Give back what the engine holds."""
+        """Give back what engine and cameras hold."""
+        if self.cameras is not None:
+            self.cameras.close()
+        if self._overview is not None:
+            self._overview.close()
         self.engine.close()
 
+    def render(self, index: int = 0) -> np.ndarray:
+        """A picture (480, 640, 3) uint8 of environment `index`, from before the table.
 
-def _tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.asarray(array, dtype=np.float32).copy())
+        Raises:
+            RuntimeError: There is no GL library; the message names the packages.
+        """
+        from sim.cameras import Cameras, overview_camera  # state-only use needs no GL library
+
+        if self._overview is None:
+            self._overview = Cameras(self.engine)
+        picture: np.ndarray = self._overview.render(index, overview_camera(self.engine.scene))
+        return picture

@@ -9,12 +9,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from sim.scene import Shape
+
+class Shape(Protocol):
+    """A primitive shape, such as `sim.scene.Shape`."""
+
+    @property
+    def kind(self) -> str:
+        """Box, sphere, cylinder or capsule."""
+
+    @property
+    def size(self) -> tuple[float, ...]:
+        """M."""
+
+    @property
+    def position(self) -> tuple[float, float, float]:
+        """m, in the body's frame."""
+
+    @property
+    def orientation(self) -> tuple[float, float, float, float]:
+        """Likewise, wxyz."""
 
 
 def scaled(shape: Shape, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from sim.arm_environment import ArmEnv
 from sim.engines import make_engine
+from sim.engines.base import ArmEngine
 from sim.environment import QuadrotorEnv
 from sim.isaac_randomization import is_isaac_file, load_isaac_randomization
 from sim.randomization import RandomizationTerm, load_terms
 from sim.scene import Scene
 from sim.tasks import Task, find_task
 from sim.tasks.arm import ArmTask, with_settings
+
+if TYPE_CHECKING:
+    from sim.camera_observations import CameraObservations
 
 ENGINES = ("torch", "mujoco", "pybullet", "warp")
 """Physics that can be asked for: torch for quadrotors, the others for arms."""
@@ -35,6 +39,7 @@ def make(
     reward: Literal["dense", "sparse"] = "dense",
     settings: Mapping[str, float] | None = None,
     threads: int = 1,
+    cameras: Sequence[str] = (),
 ) -> Env:
     """Build the batched environment of a task.
 
@@ -49,6 +54,8 @@ def make(
         reward: For arms: `dense`, or `sparse`, 1 in the step that reaches the goal.
         settings: For arms: the task's own settings by name, e.g. `{"clearance": 0.0002}`.
         threads: For arms: of the physics; 0 takes every core.
+        cameras: For arms in MuJoCo: names of the scene's cameras; adds `images` to the observations. Looks and
+            cameras' faults vary unless `randomization` is `none`.
 
     Raises:
         ValueError: No such task, engine, randomization or setting.
@@ -63,7 +70,16 @@ def make(
     scene = found.scene if isinstance(found, ArmTask) else None
     terms = find_randomization(randomization, found.randomization, scene)
     return build_env(
-        found, num_envs, device=device, seed=seed, randomization=terms, engine=engine, reward=reward, threads=threads
+        found,
+        num_envs,
+        device=device,
+        seed=seed,
+        randomization=terms,
+        engine=engine,
+        reward=reward,
+        threads=threads,
+        cameras=cameras,
+        looks=randomization != "none",
     )
 
 
@@ -77,6 +93,8 @@ def build_env(
     engine: str | None = None,
     reward: Literal["dense", "sparse"] = "dense",
     threads: int = 1,
+    cameras: Sequence[str] = (),
+    looks: bool = True,
 ) -> Any:
     """The batched environment of a task that is at hand as an object; arguments as in `make`.
 
@@ -87,10 +105,29 @@ def build_env(
         if engine == "torch":
             raise ValueError(f"engine 'torch' flies quadrotors; task {task.name!r} runs on mujoco, pybullet or warp")
         built = make_engine(engine or "mujoco", task.scene, num_envs, threads=threads)
-        return ArmEnv(task, built, seed=seed, randomization=randomization, reward=reward, device=device)
+        seen = _camera_observations(built, cameras, looks) if cameras else None
+        return ArmEnv(task, built, seed=seed, randomization=randomization, reward=reward, device=device, cameras=seen)
+    if cameras:
+        raise ValueError(f"task {task.name!r} has no cameras; leave out {', '.join(cameras)}")
     if engine not in (None, "torch"):
         raise ValueError(f"engine {engine!r} moves arms; task {task.name!r} runs on torch")
     return QuadrotorEnv(task, num_envs=num_envs, device=device, seed=seed, randomization=randomization)
+
+
+def _camera_observations(engine: ArmEngine, names: Sequence[str], looks: bool) -> CameraObservations:
+    # Imported here: state-only use needs neither OpenCV nor a GL library.
+    try:
+        from sim.appearance import LABORATORY
+        from sim.camera_observations import CameraObservations
+        from sim.image_randomization import MODERATE
+    except ImportError as error:
+        raise ImportError(f"cameras need {error.name}; install with: pip install 'robot_rl[camera]'") from error
+    return CameraObservations(
+        engine,
+        names,
+        image_randomization=MODERATE if looks else None,
+        appearance=LABORATORY if looks else None,
+    )
 
 
 def find_randomization(

@@ -18,6 +18,7 @@ import torch
 
 import policies
 import sim
+from policies.actions import to_command
 from policies.types import QuadrotorSetpoint, QuadrotorState
 
 
@@ -63,17 +64,18 @@ def measure_arms(count: int, config: SpeedConfig) -> dict[str, float]:
     env.reset()
     action = torch.full((count, env.num_actions), 0.3)
     env.step(action)
+    command = to_command(env.task.action, action.double().numpy())
     model, data = env.engine.model, mujoco.MjData(env.engine.model)
     data.qpos[:7] = env.engine.joints("arm")[0][0]
     mujoco.mj_forward(model, data)
 
     def bare() -> None:
-        for _ in range(env.substeps):
+        for _ in range(env.loop.substeps):
             mujoco.mj_step(model, data)
 
     parts: dict[str, Callable[[], object]] = {
-        "raw_ms": lambda: env.engine.batch.step(nstep=env.substeps),
-        "controlled_ms": env._run_period,
+        "raw_ms": lambda: env.engine.batch.step(nstep=env.loop.substeps),
+        "controlled_ms": lambda: env.loop.run(command, env.view.values),
         "environment_ms": lambda: env.step(action),
         "bare_loop_ms": bare,
     }
@@ -90,7 +92,7 @@ def measure_arms(count: int, config: SpeedConfig) -> dict[str, float]:
     result["environment_per_raw"] = result["environment_ms"] / result["raw_ms"]
     result["controlled_per_bare_loop"] = result["controlled_ms"] / (count * result["bare_loop_ms"])
     result["environment_per_bare_loop"] = result["environment_ms"] / (count * result["bare_loop_ms"])
-    result["raw_steps_per_cpu_s"] = 1e3 * count * env.substeps / result["raw_ms"]
+    result["raw_steps_per_cpu_s"] = 1e3 * count * env.loop.substeps / result["raw_ms"]
     result["environment_steps_per_cpu_s"] = 1e3 * count / result["environment_ms"]
     return result
 

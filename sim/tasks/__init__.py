@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from sim.tasks.arm import ArmTask
+from sim.tasks.arm_flip import TASK as FLIP
 from sim.tasks.arm_handover import TASK as HANDOVER
 from sim.tasks.arm_peg_insert import TASK as PEG_INSERT
 from sim.tasks.arm_pick_lift import TASK as PICK_LIFT
@@ -18,7 +19,7 @@ from sim.tasks.quadrotor_track import TASK as TRACK
 Task = QuadrotorTask | ArmTask
 
 TASKS: dict[str, Task] = {
-    task.name: task for task in (HOVER, TRACK, REACH, REACH_REGION, PUSH, PICK_LIFT, PEG_INSERT, HANDOVER)
+    task.name: task for task in (HOVER, TRACK, REACH, REACH_REGION, PUSH, PICK_LIFT, PEG_INSERT, HANDOVER, FLIP)
 }
 """Every task by name."""
 

@@ -1,7 +1,8 @@
 """`arm-flip`: a Panda holds a pan with a slice of toast in it, tosses the slice and catches it upside down.
 
 The slice is free: what turns it over is the motion of the pan. The policy moves the tool forwards, upwards and in
-pitch at 25 Hz, at up to 1.2 m/s and 4 rad/s, which the joints' own limits allow where this task moves.
+pitch at 25 Hz, at up to 1.2 m/s and 4 rad/s. A toss takes nearly all that the joints' speed limits allow: straight
+up and down, and with the tool 35 degrees below the horizon, the wrist has range and speed enough for it.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from policies import rotation
 from policies.actions import ActionConfig
 from policies.manifest import Envelope
 from policies.terms import TermConfig
-from policies.types import Array, ArmSetpoint, ArmState
+from policies.types import ArmSetpoint, ArmState, Array
 from sim.randomization import RandomizationTerm
-from sim.scene import ArmMount, Body, Camera, Scene, Shape
+from sim.scene import ArmMount, Body, Camera, Quaternion, Scene, Shape, Vector
 from sim.tasks.arm import ArmStart, ArmTask, ArmView, shortfall, uniform
 
 SPEED = 1.2
@@ -43,6 +44,8 @@ THICKNESS = 0.022
 """m, of the slice."""
 HOME = (0.45, 0.48)
 """m, tool's x and z at the beginning."""
+BENT = (0.0, -0.3, 0.0, -2.2, 0.0, 2.7, 0.785)
+"""rad, where the search for the joints of a beginning starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +56,24 @@ class FlipSettings:
     """rad, by how much the slice must be turned over."""
 
 
-def _quaternion(axis: tuple[float, float, float], angle: float) -> tuple[float, float, float, float]:
+def _quaternion(axis: Vector, angle: float) -> Quaternion:
     s = math.sin(0.5 * angle)
     return (math.cos(0.5 * angle), s * axis[0], s * axis[1], s * axis[2])
 
 
-def _product(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, float, float, float]:
-    w, x, y, z = rotation.multiply(np.array(a), np.array(b))
-    return (float(w), float(x), float(y), float(z))
+def _four(array: np.ndarray) -> Quaternion:
+    w, x, y, z = (float(value) for value in array)
+    return (w, x, y, z)
 
 
-LEVEL = _product(_quaternion((0.0, 1.0, 0.0), TILT - 0.5 * math.pi), (0.0, 1.0, 0.0, 0.0))
+def _three(array: np.ndarray) -> Vector:
+    x, y, z = (float(value) for value in array)
+    return (x, y, z)
+
+
+LEVEL = rotation.multiply(np.array(_quaternion((0.0, 1.0, 0.0), TILT - 0.5 * math.pi)), np.array((0.0, 1.0, 0.0, 0.0)))
 """Orientation of the tool where the pan is level: forwards and `TILT` down."""
-TOOL_TO_PAN = rotation.conjugate(np.array(LEVEL))
+TOOL_TO_PAN = rotation.conjugate(LEVEL)
 """Orientation of the pan in the tool's frame."""
 PAN_IN_TOOL = rotation.rotate(TOOL_TO_PAN, np.array([PAN[0], 0.0, PAN[1]]))
 """m, middle of the pan's bottom in the tool's frame."""
@@ -107,7 +115,7 @@ def _scene() -> Scene:
     handle = Shape(
         kind="box",
         size=(0.5 * length, 0.012, 0.009),
-        position=tuple(0.5 * (ends[0] + ends[1])),
+        position=_three(0.5 * (ends[0] + ends[1])),
         orientation=_quaternion((0.0, 1.0, 0.0), -math.atan2(along[2], along[0])),
         color=wood,
         collides=False,
@@ -116,8 +124,8 @@ def _scene() -> Scene:
         name="pan",
         attached_to="arm",
         mass=0.5,
-        position=tuple(float(v) for v in PAN_IN_TOOL),
-        orientation=tuple(float(v) for v in TOOL_TO_PAN),  # type: ignore[arg-type]
+        position=_three(PAN_IN_TOOL),
+        orientation=_four(TOOL_TO_PAN),
         shapes=(
             Shape(kind="box", size=(BOTTOM, BOTTOM, 0.004), position=(0.0, 0.0, -0.004), color=iron),
             *walls,
@@ -143,12 +151,11 @@ def _scene() -> Scene:
                 name="wrist",
                 attached_to="arm",
                 position=(0.12, 0.0, -0.05),
-                target=tuple(float(v) for v in PAN_IN_TOOL),
+                target=_three(PAN_IN_TOOL),
                 up=(1.0, 0.0, 0.0),
                 field_of_view=1.2,
             ),
         ),
-        timestep=0.002,
     )
 
 
@@ -188,18 +195,19 @@ def rests(pan: Array, toast: Array) -> Array:
     return inside & (xp.abs(place[..., 2] - 0.5 * THICKNESS) < 0.008) & (xp.abs(normal[..., 2]) > 0.97)
 
 
-# A scripted solution: its numbers were found by the cross-entropy method in this simulation
+# A scripted solution: its numbers were found in this simulation by the cross-entropy method
 
 READY, READY_GAIN, READY_SHARE = (0.463, 0.378, -0.136), 0.535, 0.25
-"""Where the toss begins: tool's x and z, m, pan's pitch, rad. It is approached slowly: the toast must not lift off."""
+"""Where a toss begins: tool's x and z, m, pan's pitch, rad. It goes there slowly, or the toast would lift off."""
 LIFT, WHIP, WHIP_HEIGHT = (0.229, 0.510, 0.121), (0.121, 1.0, 0.831), 0.397
-"""Speeds forwards, upwards and in pitch, as shares of the action's limits: at first, and from a height, m, of the tool."""
+"""Speeds ahead, up and in pitch, as shares of the limits: those of the beginning, and those from a height, m, on."""
 RELEASE = (0.472, 0.73)
-"""Pitch, rad, and tool's height, m, either of which ends the toss."""
-CATCH, CATCH_SHARE = (0.026, 0.377, -0.11), 0.735
-CATCH_AHEAD = 0.03
+"""Pitch, rad, and tool's height, m: either ends a toss."""
+CATCH, CATCH_AHEAD, CATCH_SHARE = (0.026, 0.377, -0.11), 0.04, 0.735
+"""How to wait for the toast: m that the pan is ahead of it, tool's z, m, pitch, rad; longest way to go after it in a
+period, m; largest share of the limits."""
 SHAKE = 0.2
-"""How to wait for the toast: m that the pan is ahead of it, tool's z, m, pitch, rad; largest share of the limits."""
+"""Largest share of the limits with which the pan is tilted below the toast."""
 
 
 def expert(state: ArmState, setpoint: ArmSetpoint) -> Array:
@@ -300,7 +308,7 @@ def start(count: int, generator: torch.Generator, values: Mapping[str, Tensor]) 
     tool = np.concatenate(
         [np.stack([x, y, z], axis=1), rotation.multiply(turn, np.broadcast_to(LEVEL, (count, 4)))], axis=1
     )
-    joints = solve_pose(arm, tool, np.broadcast_to(START, (count, 7)))[0]
+    joints = solve_pose(arm, tool, np.broadcast_to(BENT, (count, 7)))[0]
     pan = rotation.multiply(tool[:, 3:], np.broadcast_to(TOOL_TO_PAN, (count, 4)))
     bottom = tool[:, :3] + rotation.rotate(tool[:, 3:], np.broadcast_to(PAN_IN_TOOL, (count, 3)))
     place = np.stack(
@@ -310,10 +318,6 @@ def start(count: int, generator: torch.Generator, values: Mapping[str, Tensor]) 
     heading = np.stack([np.cos(yaw), zero, zero, np.sin(yaw)], axis=1)
     toast = np.concatenate([bottom + rotation.rotate(pan, place), rotation.multiply(pan, heading)], axis=1)
     return ArmStart(joints={"arm": joints}, poses={"toast": toast})
-
-
-START = (0.0, -0.3, 0.0, -2.2, 0.0, 2.7, 0.785)
-"""rad, where the search for the joints of a beginning starts."""
 
 
 def failed(view: ArmView) -> Tensor:

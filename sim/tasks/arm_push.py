@@ -20,7 +20,7 @@ from hardware.descriptions import load_arm
 from policies.actions import ActionConfig
 from policies.manifest import Envelope
 from policies.terms import TermConfig
-from policies.types import Array, ArmSetpoint, ArmState
+from policies.types import ArmSetpoint, ArmState, Array
 from sim.randomization import RandomizationTerm
 from sim.scene import ArmMount, Body, Camera, Scene, Shape
 from sim.tasks.arm import ArmStart, ArmTask, ArmView, distance, poses, shortfall, uniform

@@ -62,7 +62,7 @@ def _put(env: ArmEnv, bar: list[float], left: list[float], right: list[float], w
         poses={"bar": poses(np.array([bar]))},
     )
     env.engine.place(np.arange(1), placement)
-    for name, controller in env._controllers.items():
+    for name, controller in env.loop.controllers.items():
         controller.reset(
             env.engine.kinematics(name), env.engine.joints(name)[0], width=None if name == "left" else np.array([width])
         )
