@@ -190,6 +190,6 @@ def _flight_settings(values: Mapping[str, float]) -> FlightSettings:
 def randomization_terms(task: Task, name: str) -> tuple[RandomizationTerm, ...]:
     """The terms that `--randomization` names, what is wrong with it being the user's to fix."""
     try:
-        return find_randomization(name, task.randomization)
+        return find_randomization(name, task.randomization, task.scene if isinstance(task, ArmTask) else None)
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,11 +32,23 @@ class Moment:
     """Of the episode that has been played."""
     closer: float = 1.0
     """How many times larger than in the view of everything."""
-    target: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """m, by which the middle of the picture is moved."""
+    turn: float = 0.0
+    """rad, by which the camera is moved around it, counter-clockwise seen from above."""
 
 
-MOMENTS: dict[str, Moment] = {}
+_TABLE = (0.2, 0.0, -0.14)
+MOMENTS: dict[str, Moment] = {
+    "arm-handover": Moment(share=0.6, closer=2.2, shift=(0.0, 0.0, -0.05), turn=-0.9),
+    "arm-peg-insert": Moment(share=0.1, closer=3.2, shift=(0.24, 0.0, -0.18), turn=0.3),
+    "arm-pick-lift": Moment(share=0.95, closer=1.8, shift=_TABLE),
+    "arm-push": Moment(share=0.6, closer=1.8, shift=_TABLE),
+    "arm-reach": Moment(seed=1, share=0.4, closer=1.3, shift=(0.1, 0.0, 0.1)),
+    "arm-reach-region": Moment(share=0.45, closer=1.15, shift=(0.0, 0.0, 0.1)),
+    "quadrotor-hover": Moment(share=0.25),
+    "quadrotor-track": Moment(share=0.75),
+}
 """Task → its moment, where another one than the default shows more."""
 
 
@@ -89,9 +102,11 @@ def _play(stage: Stage, periods: int | None) -> int:
 
 
 def _view(camera: Camera, moment: Moment) -> Camera:
-    """Nearer to a point that is moved, in the same direction."""
+    """Nearer to a point that is moved, around which the camera is turned."""
     away = np.subtract(camera.position, camera.target) / moment.closer
-    target = np.add(camera.target, moment.target)
+    cos, sin = math.cos(moment.turn), math.sin(moment.turn)
+    away = np.array([cos * away[0] - sin * away[1], sin * away[0] + cos * away[1], away[2]])
+    target = np.add(camera.target, moment.shift)
     return dataclasses.replace(camera, position=tuple((target + away).tolist()), target=tuple(target.tolist()))
 
 

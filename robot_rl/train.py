@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hardware.descriptions import load_quadrotor
 from robot_rl.evaluate import evaluate
 from robot_rl.export import export_bundle
 from robot_rl.recipes import recipe
@@ -32,11 +31,8 @@ from robot_rl.runs import (
     save_checkpoint,
     training_record,
 )
-from sim.arm_randomization import nominal_variables as arm_variables
-from sim.quadrotor_model import nominal_variables
-from sim.randomization import Randomizer
+from sim.factory import build_env
 from sim.tasks import TASKS, Task
-from sim.tasks.arm import ArmTask
 
 
 def defaults(arguments: Sequence[str]) -> TrainConfig | None:
@@ -134,11 +130,9 @@ def _tensorboard(out: Path) -> Any:
 
 def _show_randomization(console: Console, task: Task, out: Path) -> None:
     """Print every randomization term and keep the table with the run."""
-    if isinstance(task, ArmTask):
-        nominal = arm_variables(task.scene)
-    else:
-        nominal = nominal_variables(load_quadrotor(task.robot), torch.device("cpu"))
-    rows = Randomizer(nominal, task.randomization, 1, torch.Generator().manual_seed(0)).table()
+    env = build_env(task, 1)
+    rows = env.randomization_table()
+    env.close()
     table = Table(title=f"randomization of {task.name}" if rows else "no randomization")
     for name in ("parameter", "nominal", "range", "how", "effect"):
         table.add_column(name, no_wrap=name in ("parameter", "range"))

@@ -358,6 +358,7 @@ class ArmEnv:
         stored = {f"engine.{name}": torch.from_numpy(value) for name, value in self.engine.state().items()}
         stored.update({f"loop.{name}": torch.from_numpy(value) for name, value in self.loop.state().items()})
         stored.update({f"memory.{name}": value for name, value in self._memory.items()})
+        stored.update({f"seen.{name}": value for name, value in tree_leaves(self._last_seen)})
         stored.update({f"start.{name}": torch.from_numpy(value) for name, value in self._start.items()})
         if self.cameras is not None:
             stored.update({f"cameras.{k}": torch.from_numpy(v) for k, v in self.cameras.state().items()})
@@ -388,6 +389,8 @@ class ArmEnv:
         self.loop.load_state(part("loop."))
         self._model_variables.begin(np.arange(self.num_envs), self._values)
         self.engine.load_state(part("engine."))
+        seen = {name[len("seen.") :]: value for name, value in stored.items() if name.startswith("seen.")}
+        self._last_seen = tree_fill(self.loop.states(self.loop.truth()), seen) if seen else {}
         if self.cameras is not None:
             self.cameras.load_state(part("cameras."))
 

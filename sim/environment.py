@@ -307,3 +307,6 @@ class QuadrotorEnv:
             "progress": self._progress,
             "ended": self._ended,
         }
+
+    def close(self) -> None:
+        """Nothing is held outside of memory."""

@@ -135,8 +135,8 @@ def axes(length: float, radius: float, opacity: float = 1.0) -> tuple[Shape, ...
 
 
 def _goal_mark() -> Body:
-    ball = Shape(kind="sphere", size=(0.012,), color=(0.1, 0.75, 0.3, 0.6), collides=False)
-    return Body(name=ArmLook.marks[0], motion="placed", shapes=(*axes(0.07, 0.0025), ball))
+    ball = Shape(kind="sphere", size=(0.015,), color=(0.1, 0.75, 0.3, 0.6), collides=False)
+    return Body(name=ArmLook.marks[0], motion="placed", shapes=(*axes(0.08, 0.003), ball))
 
 
 def _cables(bodies: tuple[Body, ...]) -> dict[str, list[Body]]:
