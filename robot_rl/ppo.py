@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from robot_rl.networks import Critic, NormalizedPolicy
 from robot_rl.rollouts import Collector, Rollout, gae, log_probability
+from sim.adr import AutomaticConfig
 from sim.factory import build_env
 from sim.tasks import Task
 
@@ -85,9 +86,15 @@ class PpoConfig:
             raise ValueError(f"discount is {self.discount}; expected 0 to below 1, e.g. 0.99")
 
 
-def init(task: Task, config: PpoConfig, seed: int, device: str = "cpu") -> Ppo:
-    """Begin a training run on a task; `seed` alone decides it on one machine."""
-    return Ppo(build_env(task, config.num_envs, device=device, seed=seed), config, seed)
+def init(
+    task: Task, config: PpoConfig, seed: int, device: str = "cpu", automatic: AutomaticConfig | None = None
+) -> Ppo:
+    """Begin a training run on a task; `seed` alone decides it on one machine.
+
+    Raises:
+        ValueError: `automatic`, randomization that grows with success, does not fit the task.
+    """
+    return Ppo(build_env(task, config.num_envs, device=device, seed=seed, automatic=automatic), config, seed)
 
 
 class Ppo:

@@ -26,6 +26,8 @@ from robot_rl.errors import UserError, unknown_name
 from robot_rl.evaluate import randomization_terms
 from robot_rl.ppo import PpoConfig
 from robot_rl.ppo_lagrangian import PpoLagrangianConfig
+from sim.adr import AutomaticRandomization
+from sim.adr_file import load_automatic
 from sim.tasks import TASKS, Task
 from sim.tasks.arm import ArmTask
 
@@ -45,6 +47,8 @@ class TrainConfig:
     """Folder of the run; runs/TASK-ALGORITHM-SEED if not given."""
     randomization: str = "default"
     """`default`, `none`, or a YAML file of randomization terms."""
+    adr: Path | None = None
+    """YAML file of automatic domain randomization: ranges that grow as far as the policy copes (arms, `ppo`)."""
     evaluation_episodes: int = 1000
     """Flights of the final evaluation; 0 leaves it out."""
     checkpoint_seconds: float = 30.0
@@ -86,16 +90,18 @@ def restore(folder: Path) -> tuple[Any, dict[str, Any]]:
         UserError: The folder holds no checkpoint.
     """
     stored = json.loads((folder / "config.json").read_text())
-    settings = {"apg": _apg_config(stored["apg"]), "ppo": _ppo_config(PpoConfig, stored["ppo"])}
+    settings: dict[str, Any] = {"apg": _apg_config(stored["apg"]), "ppo": _ppo_config(PpoConfig, stored["ppo"])}
     if "ppo_lagrangian" in stored:  # older runs have none
         settings["ppo_lagrangian"] = _ppo_config(PpoLagrangianConfig, stored["ppo_lagrangian"])
+    if stored.get("adr") is not None:
+        settings["adr"] = Path(stored["adr"])
     config = TrainConfig(**{**stored, "out": folder, **settings})
     learner, _ = make_learner(config, find_task(config))
     path = folder / "checkpoint.safetensors"
     if not path.is_file():
         raise UserError(f"{folder} has no checkpoint.safetensors yet")
     learner.load_state_dict(load_file(path))
-    return learner, training_record(config, learner.updates)
+    return learner, training_record(config, learner)
 
 
 def _apg_config(stored: Mapping[str, Any]) -> ApgConfig:
@@ -118,7 +124,13 @@ def find_task(config: TrainConfig) -> Task:
 def make_learner(config: TrainConfig, task: Task) -> tuple[Learner, int]:
     """A fresh learner, and the number of updates that it shall do."""
     if config.algorithm == "ppo":
-        return ppo.init(task, config.ppo, config.seed), config.ppo.updates
+        try:
+            growing = None if config.adr is None else load_automatic(config.adr)
+            return ppo.init(task, config.ppo, config.seed, automatic=growing), config.ppo.updates
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    if config.adr is not None:
+        raise UserError(f"--adr needs --algorithm ppo; {config.algorithm} has no automatic randomization")
     if config.algorithm == "ppo-lagrangian":
         try:
             constrained = ppo_lagrangian.init(task, config.ppo_lagrangian, config.seed)
@@ -151,24 +163,38 @@ def _config_data(config: TrainConfig) -> dict[str, Any]:
     return {**json.loads(json.dumps(dataclasses.asdict(config), default=str)), "out": None}
 
 
-def training_record(config: TrainConfig, updates: int) -> dict[str, Any]:
-    """What a bundle's manifest says of a training of so many updates."""
+def automatic_randomization(learner: Learner) -> AutomaticRandomization | None:
+    """The ranges that grow while it learns, if there are any."""
+    found: AutomaticRandomization | None = getattr(getattr(learner, "env", None), "automatic", None)
+    return found
+
+
+def training_record(config: TrainConfig, learner: Learner) -> dict[str, Any]:
+    """What a bundle's manifest says of the training so far."""
     data = _config_data(config)
+    growing = automatic_randomization(learner)
     return {
         "algorithm": config.algorithm,
         "seed": config.seed,
-        "config": {**data[config.algorithm.replace("-", "_")], "updates": updates},
+        "config": {**data[config.algorithm.replace("-", "_")], "updates": learner.updates},
         "randomization": config.randomization,
+        **({} if growing is None else {"automatic": growing.record()}),
         "terms": [dataclasses.asdict(term) for term in find_task(config).randomization],
         **provenance(),
     }
 
 
 def save_checkpoint(learner: Learner, out: Path) -> None:
-    """Write a checkpoint whole or not at all: a kill at any moment leaves the last one."""
+    """Write a checkpoint whole or not at all: a kill at any moment leaves the last one.
+
+    Ranges of automatic randomization are also written to `adr.json`, for people.
+    """
     fresh = out / "checkpoint.safetensors.new"
     save_file(learner.state_dict(), fresh)
     os.replace(fresh, out / "checkpoint.safetensors")
+    growing = automatic_randomization(learner)
+    if growing is not None:
+        (out / "adr.json").write_text(json.dumps(growing.record(), indent=2) + "\n")
 
 
 def provenance() -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Training a policy on a task: progress, checkpoints, resuming, and a bundle at the end.
 
 A run is a folder: `config.json`, `randomization.txt`, `progress.jsonl` (one line per update), TensorBoard
-events, `checkpoint.safetensors`, and at the end `bundle/` and `evaluation.json`. Called again with the same
-settings it goes on from the last checkpoint.
+events, `checkpoint.safetensors`, with `--adr` the ranges reached in `adr.json`, and at the end `bundle/` and
+`evaluation.json`. Called again with the same settings it goes on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from robot_rl.evaluate import evaluate
 from robot_rl.export import export_bundle
 from robot_rl.recipes import recipe
 from robot_rl.runs import (
+    Learner,
     TrainConfig,
+    automatic_randomization,
     find_task,
     make_learner,
     resume,
@@ -55,11 +57,14 @@ def run(config: TrainConfig) -> int:
     )
     if not resumed:
         _show_randomization(console, task, out)
+        if (growing := automatic_randomization(learner)) is not None:
+            for row in growing.table():
+                console.print(f"automatic: {row['parameter']} from {row['range']} to at most {row['limits']}")
     with _progress_file(out, learner.updates) as progress, _bar(console, learner.updates, total) as show:
         writer = _tensorboard(out)
         saved = time.monotonic()
         while learner.updates < total:
-            metrics = learner.update()
+            metrics = learner.update() | _automatic_metrics(learner)
             row = {
                 "update": learner.updates,
                 "wall_s": round(time.time(), 3),
@@ -77,7 +82,7 @@ def run(config: TrainConfig) -> int:
         writer.close()
     save_checkpoint(learner, out)
     cpu = round(_cpu_seconds(), 1)
-    training = {**training_record(config, total), "cpu_seconds": cpu, "resumed": resumed}
+    training = {**training_record(config, learner), "cpu_seconds": cpu, "resumed": resumed}
     (out / "training.json").write_text(json.dumps(training, indent=2) + "\n")
     bundle = export_bundle(out / "bundle", task.name, task, learner.policy(), training, {})
     console.print(f"trained in {cpu} CPU-seconds; bundle in {bundle}")
@@ -93,6 +98,17 @@ def run(config: TrainConfig) -> int:
         export_bundle(out / "bundle", task.name, task, learner.policy(), training, evaluation)
         _show_evaluation(console, evaluation)
     return 0
+
+
+def _automatic_metrics(learner: Learner) -> dict[str, float]:
+    """How far the ranges of automatic randomization have come."""
+    growing = automatic_randomization(learner)
+    ranges = {} if growing is None else growing.ranges
+    return {
+        f"adr/{name}/{end}": value
+        for name, ends in ranges.items()
+        for end, value in zip(("low", "high"), ends, strict=True)
+    }
 
 
 @contextmanager

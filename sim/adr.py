@@ -38,6 +38,11 @@ class AutomaticParameter:
     """Whether `delta` is added or multiplied."""
 
     def __post_init__(self) -> None:
+        if self.delta_style not in ("additive", "multiplicative"):
+            raise ValueError(
+                f"automatic range of {self.parameter!r}: delta_style is {self.delta_style!r}; expected additive or "
+                "multiplicative"
+            )
         least = 1.0 if self.delta_style == "multiplicative" else 0.0
         if not (math.isfinite(self.delta) and self.delta > least):
             raise ValueError(
@@ -83,6 +88,9 @@ class AutomaticConfig:
                 f"boundary_fraction is {self.boundary_fraction}, expected 0 to 1; queue_length is {self.queue_length}, "
                 "expected 1 or more"
             )
+        names = [parameter.parameter for parameter in self.parameters]
+        if len(set(names)) < len(names):
+            raise ValueError(f"automatic ranges are of {', '.join(names)}: each parameter has one range")
         if self.threshold_low > self.threshold_high:
             raise ValueError(f"threshold_low {self.threshold_low} is above threshold_high {self.threshold_high}")
 
@@ -119,6 +127,11 @@ class AutomaticRandomization:
     def names(self) -> tuple[str, ...]:
         """The parameters whose ranges grow."""
         return tuple(self.ranges)
+
+    @property
+    def limits(self) -> dict[str, tuple[float, float]]:
+        """Parameter → the widest range."""
+        return {parameter.parameter: parameter.limits for parameter in self.config.parameters}
 
     def begin(self, mask: Tensor, randomizer: Randomizer) -> None:
         """Choose what new episodes are for, and pin their parameters; after `randomizer.reset(mask)`.
@@ -179,24 +192,50 @@ class AutomaticRandomization:
             )
         return rows
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything but the generator's seed, to go on later; tensors, numbers, text."""
+    def record(self) -> dict[str, Any]:
+        """The settings and how far the ranges have come, as JSON takes it."""
         return {
+            "config": dataclasses.asdict(self.config),
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
-            "queues": [list(queue) for queue in self._queues],
+            "performance": self.performance if math.isfinite(self.performance) else None,
+        }
+
+    def restart(self, seed: int) -> None:
+        """Begin anew with the terms' own ranges and a generator of that seed."""
+        self._generator.manual_seed(seed)
+        self.ranges = dict(self._initial)
+        self._queues = [[] for _ in self._queues]
+        self._pinned = torch.full_like(self._pinned, -1)
+        self.performance = math.nan
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that is needed to go on later, bit by bit."""
+        exact = torch.float64
+        return {
+            **{f"ranges.{name}": torch.tensor(ends, dtype=exact) for name, ends in self.ranges.items()},
+            **{f"queues.{number}": torch.tensor(queue, dtype=exact) for number, queue in enumerate(self._queues)},
             "pinned": self._pinned.clone(),
-            "performance": self.performance,
+            "performance": torch.tensor(self.performance, dtype=exact),
             "generator": self._generator.get_state(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any], randomizer: Randomizer) -> None:
-        """Go on from what `state_dict` returned; the randomizer's ranges follow."""
-        if set(state["ranges"]) != set(self.ranges):
-            raise ValueError(f"stored automatic ranges are of {sorted(state['ranges'])}, not of {sorted(self.ranges)}")
-        self._queues = [list(queue) for queue in state["queues"]]
+    def load_state_dict(self, state: Mapping[str, Tensor], randomizer: Randomizer) -> None:
+        """Go on from what `state_dict` returned; the randomizer's ranges follow.
+
+        Raises:
+            ValueError: It is of other parameters or another number of environments.
+        """
+        stored = {name[len("ranges.") :]: ends.tolist() for name, ends in state.items() if name.startswith("ranges.")}
+        if set(stored) != set(self.ranges):
+            raise ValueError(f"stored automatic ranges are of {sorted(stored)}, not of {sorted(self.ranges)}")
+        if state["pinned"].shape != self._pinned.shape:
+            raise ValueError(
+                f"stored automatic ranges are of {len(state['pinned'])} environments, not {len(self._pinned)}"
+            )
+        self._queues = [state[f"queues.{number}"].tolist() for number in range(len(self._queues))]
         self._pinned, self.performance = state["pinned"].clone(), float(state["performance"])
-        self._generator.set_state(state["generator"])
-        for name, (low, high) in state["ranges"].items():
+        self._generator.set_state(state["generator"].cpu())
+        for name, (low, high) in stored.items():
             self.ranges[name] = (low, high)
             randomizer.set_range(name, low, high)
 

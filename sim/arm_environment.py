@@ -330,18 +330,21 @@ class ArmEnv:
     def _seed(self, seed: int) -> None:
         """Begin anew: randomization, starts and noise have a generator each."""
         root = torch.Generator().manual_seed(seed)
-        seeds = torch.randint(2**62, (4,), generator=root).tolist()
-        generators = [torch.Generator().manual_seed(s) for s in seeds]
+        seeds = torch.randint(2**62, (5,), generator=root).tolist()
+        generators = [torch.Generator().manual_seed(s) for s in seeds[:4]]
         draws, self._start_generator, self._noise_generator, self._look_generator = generators
         nominal = nominal_variables(self.engine.scene, self.num_obs, self.num_actions)
         variables = scene_variables(self.engine.scene, self.num_obs, self.num_actions)
-        terms = terms_in(self.terms, self.automatic.ranges) if self.automatic else self.terms
-        self._randomizer = Randomizer(nominal, terms, self.num_envs, draws)
+        widest = self.terms
+        if self.automatic is not None:
+            self.automatic.restart(seeds[4])
+            widest = terms_in(self.terms, self.automatic.limits)
+        self._randomizer = Randomizer(nominal, self.terms, self.num_envs, draws)
         self._values = self._randomizer.values
-        # A critic sees those that vary, in units of their spread.
+        # A critic sees those that vary, or will, in units of their spread.
         self._spreads = {
             term.parameter: (nominal[term.parameter], term.spread(nominal[term.parameter]))
-            for term in self.terms
+            for term in widest
             if not term.has_zero_range and variables[term.parameter].where != "signal"
         }
         names = {term.parameter for term in self.terms}
@@ -364,6 +367,8 @@ class ArmEnv:
             stored.update({f"cameras.{k}": torch.from_numpy(v) for k, v in self.cameras.state().items()})
         stored.update({name: torch.from_numpy(getattr(self, f"_{name}")) for name in _COUNTERS})
         stored.update(dict(tree_leaves({"randomizer": self._randomizer.state()})))
+        if self.automatic is not None:
+            stored.update({f"automatic.{name}": value for name, value in self.automatic.state_dict().items()})
         stored.update({f"generator.{name}": value.get_state() for name, value in self._generators().items()})
         return {name: value.clone() for name, value in stored.items()}
 
@@ -380,6 +385,9 @@ class ArmEnv:
         tree = tree_fill({"randomizer": self._randomizer.state()}, stored)
         self._randomizer.load_state(tree["randomizer"])
         self._values = self._randomizer.values
+        if self.automatic is not None:
+            own = {name[len("automatic.") :]: value for name, value in stored.items() if name.startswith("automatic.")}
+            self.automatic.load_state_dict(own, self._randomizer)
         for name, generator in self._generators().items():
             generator.set_state(stored[f"generator.{name}"].cpu())
         for name in _COUNTERS:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from sim.adr import AutomaticConfig, AutomaticRandomization
 from sim.arm_environment import ArmEnv
+from sim.arm_randomization import expand_terms
 from sim.engines import make_engine
 from sim.engines.base import ArmEngine
 from sim.environment import QuadrotorEnv
@@ -40,6 +42,7 @@ def make(
     settings: Mapping[str, float] | None = None,
     threads: int = 1,
     cameras: Sequence[str] = (),
+    automatic: AutomaticConfig | None = None,
 ) -> Env:
     """Build the batched environment of a task.
 
@@ -56,6 +59,7 @@ def make(
         threads: For arms: of the physics; 0 takes every core.
         cameras: For arms in MuJoCo: names of the scene's cameras; adds `images` to the observations. Looks and
             cameras' faults vary unless `randomization` is `none`.
+        automatic: For arms: ranges of randomization that grow with success, see `sim.adr`.
 
     Raises:
         ValueError: No such task, engine, randomization or setting.
@@ -80,6 +84,7 @@ def make(
         threads=threads,
         cameras=cameras,
         looks=randomization != "none",
+        automatic=automatic,
     )
 
 
@@ -95,6 +100,7 @@ def build_env(
     threads: int = 1,
     cameras: Sequence[str] = (),
     looks: bool = True,
+    automatic: AutomaticConfig | None = None,
 ) -> Any:
     """The batched environment of a task that is at hand as an object; arguments as in `make`.
 
@@ -106,7 +112,22 @@ def build_env(
             raise ValueError(f"engine 'torch' flies quadrotors; task {task.name!r} runs on mujoco, pybullet or warp")
         built = make_engine(engine or "mujoco", task.scene, num_envs, threads=threads)
         seen = _camera_observations(built, cameras, looks) if cameras else None
-        return ArmEnv(task, built, seed=seed, randomization=randomization, reward=reward, device=device, cameras=seen)
+        growing = None
+        if automatic is not None:
+            terms = expand_terms(task.randomization if randomization is None else randomization, task.scene)
+            growing = AutomaticRandomization(automatic, terms, num_envs, torch.Generator().manual_seed(seed))
+        return ArmEnv(
+            task,
+            built,
+            seed=seed,
+            randomization=randomization,
+            reward=reward,
+            device=device,
+            automatic=growing,
+            cameras=seen,
+        )
+    if automatic is not None:
+        raise ValueError(f"task {task.name!r} has no automatic randomization; that is for arms")
     if cameras:
         raise ValueError(f"task {task.name!r} has no cameras; leave out {', '.join(cameras)}")
     if engine not in (None, "torch"):

@@ -84,6 +84,10 @@ class Body:
     """N m/rad, of the joint to the body before."""
     cable_damping: float = 0.0
     """N m s/rad, likewise."""
+    tied_to: str = ""
+    """Body that the far end of a cable's segment is tied to; empty for a loose end."""
+    tie_point: Vector = (0.0, 0.0, 0.0)
+    """m, where, in that body's frame."""
     cousins: tuple[tuple[Shape, ...], ...] = ()
     """Other shapes that it may have instead of `shapes`, of the same mass and with the same use: "digital cousins",
     which the randomized variable `<name>.cousin` chooses among."""
@@ -172,6 +176,12 @@ class Scene:
         for name, parent in parents:
             if parent and parent not in arms:
                 raise ValueError(f"scene: {name!r} is attached to {parent!r}; arms: {sorted(arms)}")
+
+        for body in self.bodies:
+            if body.tied_to and (not body.cable or body.tied_to not in [other.name for other in self.bodies]):
+                raise ValueError(
+                    f"scene: {body.name!r} is tied to {body.tied_to!r}; segments of cables are tied to bodies of the scene"
+                )
 
     def body(self, name: str) -> Body:
         """The body of that name."""

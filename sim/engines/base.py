@@ -37,7 +37,7 @@ class ArmEngine(Protocol):
     scene: Scene
     num_envs: int
     failed: np.ndarray
-    """Shape (N,) bool: the physics of these broke down since they were last placed."""
+    """Shape (N,) bool: the physics of these broke down since they were last placed; up to date after `refresh`."""
 
     def place(self, ids: np.ndarray, placement: Placement) -> None:
         """Begin anew in the environments `ids` (K,) int."""

@@ -7,31 +7,17 @@ Names in the model: `<arm>/<joint>`, `<arm>/link<k>`, `<arm>/palm`, `<arm>/tool`
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import mujoco
 import numpy as np
 
-from hardware.descriptions import load_arm
-from hardware.descriptions.arm import ArmDescription, Capsule
-from sim.engines.base import TORQUE_HISTORY
-from sim.engines.mujoco_look import FLOOR, HIDDEN, PALM, SEAM, SHELL, TABLE, add_look
-from sim.scene import ArmMount, Body, Camera, Scene, Shape, mass_properties
+from sim.engines.mujoco_arm import add_arm
+from sim.engines.mujoco_look import FLOOR, TABLE, add_look
+from sim.engines.mujoco_parts import KINDS, OBJECT, collide, set_inertia
+from sim.scene import Body, Camera, Scene, Shape, mass_properties
 
-KINDS = {
-    "box": mujoco.mjtGeom.mjGEOM_BOX,
-    "sphere": mujoco.mjtGeom.mjGEOM_SPHERE,
-    "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
-    "capsule": mujoco.mjtGeom.mjGEOM_CAPSULE,
-}
-OBJECT = 1
-"""Collision group of everything that is no arm; the arms have 2, 4, …"""
 _TABLE_SIZE = (0.6, 0.8, 0.02)
 _TABLE_CENTER = (0.35, 0.0, -0.02)
-_FINGER_ARMATURE = 0.2
-"""kg, inertia of the gripper's drive seen at a finger."""
-_SATURATION = 0.003
-"""m of width error at which a gripper pushes with all its force."""
 
 
 def build_model(scene: Scene) -> mujoco.MjModel:
@@ -58,28 +44,16 @@ def build_spec(scene: Scene) -> mujoco.MjSpec:
     spec.visual.global_.offheight = max([480, *(camera.height for camera in scene.cameras)])
     _add_surroundings(spec, scene)
     for index, mount in enumerate(scene.arms):
-        _add_arm(spec, scene, mount, 2 << index, sum(2 << i for i in range(index)))
+        add_arm(spec, scene, mount, 2 << index, sum(2 << i for i in range(index)))
     previous: dict[str, tuple[Body, mujoco.MjsBody]] = {}
     for body in scene.bodies:
         _add_body(spec, scene, body, previous)
+    for body in scene.bodies:
+        if body.tied_to:
+            _tie(spec, scene, body)
     for camera in scene.cameras:
         _add_camera(spec, camera)
     return spec
-
-
-def load_own_model(path: Path) -> mujoco.MjSpec:
-    """A user's MJCF or URDF as a spec.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: MuJoCo cannot read it.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"arm model {str(path)!r} does not exist; give the path of an MJCF or URDF file")
-    try:
-        return mujoco.MjSpec.from_file(str(path))
-    except ValueError as error:
-        raise ValueError(f"arm model {path}: {error}") from error
 
 
 def _add_surroundings(spec: mujoco.MjSpec, scene: Scene) -> None:
@@ -92,177 +66,7 @@ def _add_surroundings(spec: mujoco.MjSpec, scene: Scene) -> None:
             name="table", type=mujoco.mjtGeom.mjGEOM_BOX, size=list(_TABLE_SIZE), pos=list(_TABLE_CENTER)
         )
         top.rgba, top.material = TABLE, "wood"
-        _collide(top, scene, OBJECT, 0xFF, 1.0)
-
-
-def _collide(geom: mujoco.MjsGeom, scene: Scene, group: int, others: int, friction: float) -> None:
-    geom.contype, geom.conaffinity = group, others
-    geom.friction = [friction, 0.005, 0.0001]
-    geom.solref = [max(scene.contact_time, 2.0 * scene.timestep), 1.0]
-    geom.solimp = [0.95, 0.99, 0.001, 0.5, 2.0]
-
-
-# Arms
-
-
-def _add_arm(spec: mujoco.MjSpec, scene: Scene, mount: ArmMount, group: int, other_arms: int) -> None:
-    description = load_arm(mount.robot)
-    half = 0.5 * mount.yaw
-    orientation = [math.cos(half), 0.0, 0.0, math.sin(half)]
-    if mount.model:
-        frame = spec.worldbody.add_frame(pos=list(mount.position), quat=orientation)
-        spec.attach(load_own_model(Path(mount.model)), prefix=f"{mount.name}/", frame=frame)
-        return
-    base = spec.worldbody.add_body(name=f"{mount.name}/link0", pos=list(mount.position), quat=orientation)
-    bodies = [base]
-    torque = description.interface.limits["torque"]
-    for k, name in enumerate(description.interface.actuators):
-        link = bodies[-1].add_body(
-            name=f"{mount.name}/link{k + 1}",
-            pos=description.joint_positions[k],
-            quat=description.joint_orientations[k],
-            gravcomp=1.0,
-        )
-        _set_inertia(link, description.link_masses[k], description.link_centers[k], description.link_inertias[k])
-        joint = link.add_joint(name=f"{mount.name}/{name}", type=mujoco.mjtJoint.mjJNT_HINGE)
-        joint.axis = description.joint_axes[k]
-        joint.range = description.interface.limits["position"][k]
-        joint.limited = mujoco.mjtLimited.mjLIMITED_TRUE
-        joint.damping = [description.joint_damping[k], 0.0, 0.0]
-        joint.frictionloss = description.joint_friction[k]
-        joint.armature = description.armature[k]
-        motor = spec.add_actuator(name=f"{mount.name}/{name}", target=f"{mount.name}/{name}")
-        motor.trntype = mujoco.mjtTrn.mjTRN_JOINT
-        motor.set_to_motor()
-        motor.forcelimited = mujoco.mjtLimited.mjLIMITED_TRUE
-        motor.forcerange = torque[k]
-        motor.nsample = TORQUE_HISTORY  # per-environment delays are a model field where a history is kept
-        bodies.append(link)
-    palm = bodies[-1].add_body(
-        name=f"{mount.name}/palm",
-        pos=description.flange_position,
-        quat=description.flange_orientation,
-        gravcomp=1.0,
-    )
-    bodies.append(palm)
-    for capsule in description.capsules:
-        _add_capsule(bodies[capsule.link], capsule, scene, group, other_arms, mount)
-    tool_offset, yaw = 0.0, 0.0
-    if description.gripper is not None:
-        tool_offset, yaw = description.gripper.tool_offset, description.gripper.mount_yaw
-        _add_gripper(spec, scene, mount, description, palm, group, other_arms)
-    palm.add_site(name=f"{mount.name}/wrist", pos=[0, 0, 0], size=[0.005, 0.005, 0.005], group=5)
-    tool = palm.add_body(
-        name=f"{mount.name}/tool", pos=[0.0, 0.0, tool_offset], quat=[math.cos(yaw / 2), 0, 0, math.sin(yaw / 2)]
-    )
-    # Forces and loads act at its centre of mass, which is its origin: MuJoCo would take its place in the palm.
-    tool.explicitinertial = True
-    tool.ipos = [0.0, 0.0, 0.0]
-    if mount.wrench:
-        for kind, name in ((mujoco.mjtSensor.mjSENS_FORCE, "force"), (mujoco.mjtSensor.mjSENS_TORQUE, "torque")):
-            spec.add_sensor(
-                name=f"{mount.name}/{name}",
-                type=kind,
-                objtype=mujoco.mjtObj.mjOBJ_SITE,
-                objname=f"{mount.name}/wrist",
-            )
-
-
-def _add_gripper(
-    spec: mujoco.MjSpec,
-    scene: Scene,
-    mount: ArmMount,
-    description: ArmDescription,
-    palm: mujoco.MjsBody,
-    group: int,
-    other_arms: int,
-) -> None:
-    gripper = description.gripper
-    assert gripper is not None
-    turn = [math.cos(gripper.mount_yaw / 2), 0.0, 0.0, math.sin(gripper.mount_yaw / 2)]
-    # The palm's inertia is given in the gripper's frame: a body of that frame carries it.
-    hand = palm.add_body(name=f"{mount.name}/hand", quat=turn, gravcomp=1.0)
-    _set_inertia(hand, gripper.mass, gripper.center_of_mass, gripper.inertia)
-    box = hand.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=gripper.palm_size, pos=gripper.palm_center, mass=0.0)
-    box.rgba, box.material = PALM, "plastic"
-    _collide(box, scene, group, OBJECT | other_arms, gripper.pad_friction)
-    if not mount.gripper:
-        return
-    half_length = gripper.finger_size[2]
-    for name, side in (("finger_left", 1.0), ("finger_right", -1.0)):
-        # At joint position 0 the pads touch; the frame's origin is the middle of the closed gap.
-        finger = hand.add_body(name=f"{mount.name}/{name}", pos=[0.0, 0.0, gripper.finger_root], gravcomp=1.0)
-        joint = finger.add_joint(name=f"{mount.name}/{name}", type=mujoco.mjtJoint.mjJNT_SLIDE)
-        joint.axis = [0.0, side, 0.0]
-        joint.range = [0.0, 0.5 * gripper.max_width]
-        joint.limited = mujoco.mjtLimited.mjLIMITED_TRUE
-        joint.armature = _FINGER_ARMATURE
-        geom = finger.add_geom(
-            name=f"{mount.name}/{name}",
-            type=mujoco.mjtGeom.mjGEOM_BOX,
-            size=gripper.finger_size,
-            pos=[0.0, side * gripper.finger_size[1], half_length],
-            mass=gripper.finger_mass,
-        )
-        geom.rgba, geom.material = SEAM, "matt"
-        _collide(geom, scene, group, OBJECT | other_arms, gripper.pad_friction)
-    couple = spec.add_equality(
-        type=mujoco.mjtEq.mjEQ_JOINT, name1=f"{mount.name}/finger_right", name2=f"{mount.name}/finger_left"
-    )
-    couple.objtype = mujoco.mjtObj.mjOBJ_JOINT
-    couple.data[:5] = [0.0, 1.0, 0.0, 0.0, 0.0]
-    couple.solref = [2.0 * scene.timestep, 1.0]
-    # One drive moves both fingers: through the coupling each pushes with half of its force.
-    drive = spec.add_actuator(name=f"{mount.name}/gripper", target=f"{mount.name}/finger_left")
-    drive.trntype = mujoco.mjtTrn.mjTRN_JOINT
-    stiffness = 2.0 * gripper.max_force / (0.5 * _SATURATION)
-    moving = 2.0 * (gripper.finger_mass + _FINGER_ARMATURE)
-    drive.set_to_position(kp=stiffness, kv=2.0 * math.sqrt(stiffness * moving))
-    drive.forcelimited = mujoco.mjtLimited.mjLIMITED_TRUE
-    drive.forcerange = [-2.0 * gripper.max_force, 2.0 * gripper.max_force]
-
-
-def _add_capsule(
-    body: mujoco.MjsBody, capsule: Capsule, scene: Scene, group: int, other_arms: int, mount: ArmMount
-) -> None:
-    ball = bool(np.allclose(capsule.start, capsule.end))
-    geom = body.add_geom(mass=0.0, type=mujoco.mjtGeom.mjGEOM_SPHERE if ball else mujoco.mjtGeom.mjGEOM_CAPSULE)
-    if ball:
-        geom.pos, geom.size = capsule.start, [capsule.radius, 0.0, 0.0]
-    else:
-        geom.fromto = [*capsule.start, *capsule.end]
-        geom.size = [capsule.radius, 0.0, 0.0]
-    # Capsules of neighbouring links often touch or coincide: one colour, or the two would flicker.
-    geom.rgba, geom.material = SHELL, "plastic"
-    # The base does not collide with the table: MuJoCo leaves pairs out that can't move.
-    _collide(geom, scene, group, OBJECT | other_arms, 1.0)
-    if capsule.link == 0:
-        return
-    if body.name.endswith("/palm"):
-        geom.group = HIDDEN  # the palm's box is shown in its place
-    else:
-        _add_seams(body, capsule)
-
-
-def _add_seams(body: mujoco.MjsBody, capsule: Capsule) -> None:
-    """Dark rings where a housing around the joint's axis, the link's z axis, ends: only to look at."""
-    if np.abs([capsule.start[:2], capsule.end[:2]]).max() > 1e-6:
-        return
-    for height in (capsule.start[2], capsule.end[2]):
-        ring = body.add_geom(type=mujoco.mjtGeom.mjGEOM_CYLINDER, mass=0.0, pos=[0.0, 0.0, height])
-        ring.size = [capsule.radius + 0.0008, 0.0035, 0.0]
-        ring.rgba, ring.material = SEAM, "matt"
-        ring.contype, ring.conaffinity = 0, 0
-
-
-def _set_inertia(body: mujoco.MjsBody, mass: float, center: np.ndarray, inertia: np.ndarray) -> None:
-    body.explicitinertial = True
-    body.mass, body.ipos = mass, center
-    i = inertia
-    # Where the body's axes are those of its inertia, MuJoCo saves work, and would not notice a centre of mass that
-    # randomization shifts: a billionth keeps it from doing so.
-    xy = i[0, 1] if i[0, 1] != 0.0 else 1e-9 * np.trace(i)
-    body.fullinertia = [i[0, 0], i[1, 1], i[2, 2], xy, i[0, 2], i[1, 2]]
+        collide(top, scene, OBJECT, 0xFF, 1.0)
 
 
 # Objects and cameras
@@ -288,14 +92,23 @@ def _add_body(spec: mujoco.MjSpec, scene: Scene, body: Body, previous: dict[str,
         previous[body.cable] = (body, added)
     if body.attached_to or body.motion == "free" or body.cable:
         center, inertia = mass_properties(body)
-        _set_inertia(added, body.mass, center, inertia)
+        set_inertia(added, body.mass, center, inertia)
     free = body.motion == "free" and not body.attached_to
     for index, shape in enumerate(body.variants[0]):
         geom = _add_shape(added, f"{body.name}/{index}", shape)
-        _collide(geom, scene, OBJECT, 0xFF, body.friction)
+        collide(geom, scene, OBJECT, 0xFF, body.friction)
         geom.priority = 1 if free else 0  # the friction of a contact is that of the free body in it
         if not any(shapes[index].collides for shapes in body.variants):
             geom.contype, geom.conaffinity = 0, 0
+
+
+def _tie(spec: mujoco.MjSpec, scene: Scene, body: Body) -> None:
+    """Keep the far end of a cable's segment where it is tied, free to turn."""
+    spec.body(body.name).add_site(name=f"{body.name}/end", pos=[0.0, 0.0, _reach(body)], group=5)
+    spec.body(body.tied_to).add_site(name=f"{body.name}/tie", pos=list(body.tie_point), group=5)
+    knot = spec.add_equality(type=mujoco.mjtEq.mjEQ_CONNECT, name1=f"{body.name}/end", name2=f"{body.name}/tie")
+    knot.objtype = mujoco.mjtObj.mjOBJ_SITE
+    knot.solref = [max(scene.contact_time, 2.0 * scene.timestep), 1.0]
 
 
 def _reach(body: Body) -> float:

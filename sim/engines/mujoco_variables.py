@@ -16,7 +16,7 @@ from mujoco.batch import Batch
 from hardware.descriptions import load_arm
 from sim import body_shapes
 from sim.arm_randomization import Variable, scene_variables
-from sim.engines.mujoco_model import KINDS, OBJECT
+from sim.engines.mujoco_parts import KINDS, OBJECT
 from sim.scene import Body, Scene
 
 _LINK_KINDS = ("link_mass", "link_center", "link_inertia", "gravity_compensation")

@@ -19,19 +19,22 @@ from sim.tasks import find_task
 
 CONFIG = PpoLagrangianConfig(
     updates=150,
-    num_envs=64,
-    horizon=20,
-    discount=0.5,
-    epochs=4,
-    minibatches=2,
+    num_envs=32,
+    horizon=10,
+    discount=0.0,
+    epochs=3,
+    minibatches=1,
     initial_action=0.0,
     initial_std=0.3,
     entropy_weight=0.0,
-    hidden=(16,),
-    critic_hidden=(16,),
-    learning_rate=5e-3,
+    hidden=(8,),
+    critic_hidden=(8,),
+    learning_rate=1e-2,
     schedule="linear",
     cost_limit=3.0,
+    integral_gain=0.2,
+    proportional_gain=1.0,
+    derivative_gain=0.0,
 )
 STEPS = 10
 BEST = -0.4
@@ -132,8 +135,8 @@ def test_without_a_price_it_is_ppo_and_costs_have_a_critic_that_learns():
     """With all gains 0 the policy takes the same first steps as PPO's; only its gradient's length is shared."""
     free = dataclasses.replace(CONFIG, integral_gain=0.0, proportional_gain=0.0, derivative_gain=0.0, updates=40)
     plain = {f.name: getattr(free, f.name) for f in dataclasses.fields(PpoConfig)}
-    one = PpoLagrangian(TradeEnv(64), dataclasses.replace(free, max_gradient_norm=1e9), seed=0)
-    other = Ppo(TradeEnv(64), PpoConfig(**{**plain, "max_gradient_norm": 1e9}), seed=0)
+    one = PpoLagrangian(TradeEnv(32), dataclasses.replace(free, max_gradient_norm=1e9), seed=0)
+    other = Ppo(TradeEnv(32), PpoConfig(**{**plain, "max_gradient_norm": 1e9}), seed=0)
     while one.updates < 40:
         metrics, expected = one.update(), other.update()
         assert metrics["policy_loss"] == pytest.approx(expected["policy_loss"], abs=1e-5)
@@ -148,8 +151,8 @@ def test_without_a_price_it_is_ppo_and_costs_have_a_critic_that_learns():
 def test_a_high_price_turns_the_gradient_around():
     dear = dataclasses.replace(CONFIG, initial_multiplier=100.0, integral_gain=0.0)
     dear = dataclasses.replace(dear, proportional_gain=0.0, derivative_gain=0.0)
-    learner = PpoLagrangian(TradeEnv(64), dear, seed=0)
-    for _ in range(5):
+    learner = PpoLagrangian(TradeEnv(32), dear, seed=0)
+    for _ in range(10):
         learner.update()
     assert chosen(learner) < -0.1
 
@@ -158,7 +161,7 @@ def test_a_high_price_turns_the_gradient_around():
 
 
 def test_it_reaches_the_constrained_optimum_and_its_price():
-    learner = PpoLagrangian(TradeEnv(64), CONFIG, seed=0)
+    learner = PpoLagrangian(TradeEnv(32), CONFIG, seed=0)
     history = [learner.update() for _ in range(CONFIG.updates)]
     assert chosen(learner) == pytest.approx(BEST, abs=0.05)
     late = history[-30:]
@@ -168,7 +171,7 @@ def test_it_reaches_the_constrained_optimum_and_its_price():
 
 
 def test_a_limit_that_does_not_bind_changes_nothing():
-    learner = PpoLagrangian(TradeEnv(64), dataclasses.replace(CONFIG, cost_limit=11.0, updates=60), seed=0)
+    learner = PpoLagrangian(TradeEnv(32), dataclasses.replace(CONFIG, cost_limit=11.0, updates=60), seed=0)
     while learner.updates < 60:
         metrics = learner.update()
     assert metrics["multiplier"] == 0.0
@@ -177,13 +180,13 @@ def test_a_limit_that_does_not_bind_changes_nothing():
 
 def test_a_run_goes_on_bit_by_bit_after_a_kill(tmp_path):
     """The controller's memory is part of the checkpoint: with it lost, the next multiplier would be another."""
-    learner = PpoLagrangian(TradeEnv(64), CONFIG, seed=0)
+    learner = PpoLagrangian(TradeEnv(32), CONFIG, seed=0)
     for _ in range(3):
         learner.update()
     save_file(learner.state_dict(), tmp_path / "checkpoint.safetensors")
     expected = [learner.update() for _ in range(2)]
     assert expected[0]["multiplier"] > 0.0
-    resumed = PpoLagrangian(TradeEnv(64), CONFIG, seed=7)
+    resumed = PpoLagrangian(TradeEnv(32), CONFIG, seed=7)
     resumed.load_state_dict(load_file(tmp_path / "checkpoint.safetensors"))
     assert [resumed.update() for _ in range(2)] == expected
     one, other = learner.state_dict(), resumed.state_dict()

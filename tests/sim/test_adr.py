@@ -135,7 +135,7 @@ def test_a_move_may_void_what_other_ends_have_gathered():
         automatic, randomizer = build(clear_other_queues=clear, queue_length=20)
         while automatic.ranges["mass"] == (0.9, 1.1) and automatic.ranges["friction"] == (0.5, 0.5):
             episodes(automatic, randomizer, always(1.0))
-        gathered = [len(queue) for queue in automatic.state_dict()["queues"]]
+        gathered = [len(queue) for name, queue in automatic.state_dict().items() if name.startswith("queues.")]
         assert (max(gathered) == 0) == clear
 
 
@@ -157,12 +157,25 @@ def test_it_goes_on_from_its_state():
     episodes(automatic, randomizer, always(1.0), 5)
     again, other = build(seed=1)
     again.load_state_dict(stored, other)
-    assert [t for t in other.terms if t.parameter == "mass"][0].low == stored["ranges"]["mass"][0]
+    assert [t for t in other.terms if t.parameter == "mass"][0].low == stored["ranges.mass"][0]
     episodes(again, other, always(1.0), 5)
     assert again.ranges == automatic.ranges
     assert [again.pinned(env) for env in range(64)] == [automatic.pinned(env) for env in range(64)]
     assert terms_in(TERMS, again.ranges)[0].low == again.ranges["mass"][0]
     assert {row["parameter"]: row["range"] for row in again.table()}["mass"].startswith("0.")
+    with pytest.raises(ValueError, match="are of \\['friction', 'mass'\\], not of \\['mass'\\]"):
+        build(MASS)[0].load_state_dict(stored, other)
+
+
+def test_a_restart_is_a_new_beginning():
+    automatic, randomizer = build()
+    episodes(automatic, randomizer, always(1.0), 20)
+    assert automatic.ranges["mass"] != (0.9, 1.1)
+    automatic.restart(5)
+    stored, fresh = automatic.state_dict(), build(seed=5)[0].state_dict()
+    assert stored.keys() == fresh.keys()
+    for name, value in stored.items():
+        assert torch.equal(value.nan_to_num(-9.0), fresh[name].nan_to_num(-9.0)), name
 
 
 @pytest.mark.parametrize(
@@ -188,6 +201,10 @@ def test_settings_out_of_range_are_refused():
         AutomaticParameter(parameter="mass", limits=(0, 1), delta=-1)
     with pytest.raises(ValueError, match="delta is 0.9; it must be above 1"):
         AutomaticParameter(parameter="mass", limits=(0, 1), delta=0.9, delta_style="multiplicative")
+    with pytest.raises(ValueError, match="delta_style is 'times'"):
+        AutomaticParameter(parameter="mass", limits=(0, 1), delta=2, delta_style="times")
+    with pytest.raises(ValueError, match="each parameter has one range"):
+        build(MASS, MASS)
     with pytest.raises(ValueError, match="boundary_fraction is 1.5"):
         build(boundary_fraction=1.5)
     with pytest.raises(ValueError, match="threshold_low 0.9 is above"):

@@ -89,6 +89,7 @@ def test_a_torque_that_is_no_number_fails_its_environment_only(engine, value):
     healthy = run(engine, 60)
     engine.place(np.arange(3), placement(3))
     broken = run(engine, 60, bad=1, value=value)
+    engine.refresh()
     assert engine.failed.tolist() == [False, True, False]
     assert np.array_equal(broken[:, [0, 2]], healthy[:, [0, 2]])
     assert np.isfinite(broken).all()
@@ -103,9 +104,11 @@ def test_a_torque_that_is_no_number_fails_its_environment_only(engine, value):
 def test_a_broken_state_is_a_failure_and_all_may_fail(engine):
     engine._qvel[2, 0] = 1e11
     run(engine, 3)
+    engine.refresh()
     assert engine.failed.tolist() == [False, False, True]
     engine.substep({"arm": np.full((3, 7), np.nan)}, {"arm": np.zeros(3)})
     engine.substep({"arm": np.zeros((3, 7))}, {"arm": np.zeros(3)})
+    engine.refresh()
     assert engine.failed.all()
     engine.place(np.arange(3), placement(3))
     assert not engine.failed.any()
