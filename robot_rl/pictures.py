@@ -40,15 +40,16 @@ class Moment:
 
 _TABLE = (0.2, 0.0, -0.14)
 MOMENTS: dict[str, Moment] = {
-    "arm-flip": Moment(share=0.5, closer=1.25, shift=(0.2, 0.0, 0.2), turn=0.7),
-    "arm-handover": Moment(share=0.6, closer=1.6, turn=1.0),
+    "arm-cable-route": Moment(share=0.5, closer=2.6, shift=(0.24, 0.0, -0.2)),
+    "arm-flip": Moment(share=0.65, closer=1.25, shift=(0.2, 0.0, 0.2), turn=0.7),
+    "arm-handover": Moment(share=0.75),
     "arm-peg-insert": Moment(share=0.1, closer=3.2, shift=(0.24, 0.0, -0.18), turn=0.3),
     "arm-pick-lift": Moment(share=0.95, closer=1.6, shift=_TABLE),
     "arm-push": Moment(share=0.6, closer=1.7, shift=_TABLE),
     "arm-reach": Moment(seed=1, share=0.4, closer=1.25, shift=(0.1, 0.0, 0.05)),
     "arm-reach-region": Moment(share=0.45),
     "quadrotor-hover": Moment(share=0.25),
-    "quadrotor-track": Moment(share=0.75),
+    "quadrotor-track": Moment(share=0.33, closer=0.75),
 }
 """Task → its moment, where another one than the default shows more."""
 

@@ -72,12 +72,14 @@ class Window:
             self._copy()
             episode = self.stage.episode
             self.data.time = episode.time
-        names = "Task\nPlayed by\nEpisode\nTime\nReturn\nOutcome\nSpeed\nKeys"
+        names = "Task\nPlayed by\nEpisode\nTime\nReturn\nOutcome\nSpeed"
         values = "\n".join([
             self.stage.task.name, self.stage.actor.name, str(episode.number), f"{episode.time:.1f} s",
-            f"{episode.total:.1f}", episode.outcome or "-", f"{self.controls.speed:g}", KEYS,
+            f"{episode.total:.1f}", episode.outcome or "-", f"{self.controls.speed:g}",
         ])  # fmt: skip
-        self._handle.set_texts((mujoco.mjtFontScale.mjFONTSCALE_100, mujoco.mjtGridPos.mjGRID_TOPLEFT, names, values))
+        self._handle.set_texts(
+            (mujoco.mjtFontScale.mjFONTSCALE_100, mujoco.mjtGridPos.mjGRID_BOTTOMLEFT, names, values)
+        )
         self._handle.sync()
 
     def alive(self) -> bool:

@@ -44,6 +44,10 @@ class PpoLagrangianConfig(PpoConfig):
     """Part of the multiplier that follows the cost above the limit at once, per unit of cost."""
     derivative_gain: float = 1.0
     """Part that answers to costs that grow, per unit of cost and update; falling costs do not lower it."""
+    free_updates: int = 0
+    """Updates at the start in which the multiplier stays at `initial_multiplier`. A policy that does not know the way
+    yet dawdles in a region that a good one crosses fast; priced too early, it learns to stay away from both region and
+    goal."""
     max_multiplier: float = 100.0
     """It never exceeds this: a limit that cannot be kept must not drown the reward for ever."""
 
@@ -109,6 +113,7 @@ class PpoLagrangian(Ppo):
         super().__init__(env, config, seed)
         limit = self.task.cost_limit if config.cost_limit is None else config.cost_limit
         self.multiplier = Multiplier(limit, config)
+        self._free_updates = config.free_updates
 
     def update(self) -> dict[str, float]:
         """One rollout and its epochs; the metrics of PPO, with `episode_cost`, `cost_limit` and `multiplier`."""
@@ -118,7 +123,7 @@ class PpoLagrangian(Ppo):
         means = self.collector.episode_means()
         if means and "episode_cost" not in means:
             raise ValueError("the environment tells no extras['cost']: train with ppo, or give the task costs")
-        if means:
+        if means and self.updates >= self._free_updates:
             self.multiplier.update(means["episode_cost"])
         return combined_advantage(advantages["rewards"], advantages["costs"], self.multiplier.value)
 

@@ -13,7 +13,7 @@ from typing import Any
 from sim.randomization import RandomizationTerm
 
 FACTORS = (0.0, 0.5, 1.0, 1.5, 2.0)
-"""Multiples of a parameter's declared range; 0 leaves it at the middle."""
+"""Multiples of a parameter's declared range; 0 leaves it at the middle, or at 0 where the range begins there."""
 
 
 def widened(term: RandomizationTerm, factor: float) -> RandomizationTerm:
@@ -23,13 +23,13 @@ def widened(term: RandomizationTerm, factor: float) -> RandomizationTerm:
     if term.distribution == "loguniform":
         middle, half = math.log(term.low * term.high) / 2.0, math.log(term.high / term.low) / 2.0
         return dataclasses.replace(term, low=math.exp(middle - factor * half), high=math.exp(middle + factor * half))
-    if term.low >= 0.0 and term.operation != "scale":
-        # A magnitude such as a latency or a noise begins at its lower end and cannot become negative.
-        return dataclasses.replace(term, high=term.low + factor * (term.high - term.low))
+    if term.low == 0.0:
+        # A magnitude such as a latency or a noise begins at 0 and cannot become negative.
+        return dataclasses.replace(term, high=factor * term.high)
     middle, half = (term.low + term.high) / 2.0, (term.high - term.low) / 2.0
     low = middle - factor * half
-    if term.operation == "scale":
-        low = max(low, 0.05)
+    if term.low > 0.0:  # a mass or a strength stays positive
+        low = max(low, 0.1 * term.low)
     return dataclasses.replace(term, low=low, high=middle + factor * half)
 
 

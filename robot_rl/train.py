@@ -58,8 +58,8 @@ def run(config: TrainConfig) -> int:
     if not resumed:
         _show_randomization(console, task, out)
         if (growing := automatic_randomization(learner)) is not None:
-            for row in growing.table():
-                console.print(f"automatic: {row['parameter']} from {row['range']} to at most {row['limits']}")
+            for grown in growing.table():
+                console.print(f"automatic: {grown['parameter']} from {grown['range']} to at most {grown['limits']}")
     with _progress_file(out, learner.updates) as progress, _bar(console, learner.updates, total) as show:
         writer = _tensorboard(out)
         saved = time.monotonic()

@@ -382,6 +382,7 @@ class ArmEnv:
         def part(prefix: str) -> dict[str, np.ndarray]:
             return {k[len(prefix) :]: v.numpy().copy() for k, v in stored.items() if k.startswith(prefix)}
 
+        self._untouched = False
         tree = tree_fill({"randomizer": self._randomizer.state()}, stored)
         self._randomizer.load_state(tree["randomizer"])
         self._values = self._randomizer.values

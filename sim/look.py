@@ -19,7 +19,7 @@ from sim.arm_randomization import ModelVariables
 from sim.cameras import overview_camera
 from sim.engines.base import Placement
 from sim.engines.mujoco import MujocoEngine
-from sim.scene import Body, Camera, Color, Shape
+from sim.scene import Body, Camera, Color, Scene, Shape
 
 _ONLY = np.arange(1)
 UNSEEN = np.array([[0.0, 0.0, -50.0, 1.0, 0.0, 0.0, 0.0]])
@@ -49,7 +49,7 @@ class Look(Protocol):
 class ArmLook:
     """Environment 0 of arms, on any engine."""
 
-    marks = ("look.goal",)
+    marks: tuple[str, ...] = ("look.goal",)
 
     def __init__(self, env: ArmEnv) -> None:
         """Build the scene with a mark for the goal.
@@ -62,7 +62,7 @@ class ArmLook:
         self.engine = MujocoEngine(dataclasses.replace(scene, bodies=(*scene.bodies, _goal_mark())), 1)
         self._qpos = self.engine.batch.bind("qpos")
         self._variables = ModelVariables(self.engine, env.terms)
-        self._overview = overview_camera(scene)
+        self._overview = overview_camera(scene) if len(scene.arms) == 1 else _side_camera(scene)
         self._moving = [
             body for body in scene.bodies if body.motion != "fixed" and not body.attached_to and not body.cable
         ]
@@ -81,7 +81,8 @@ class ArmLook:
         for chain in self._cables.values():
             if chain[0].motion == "free" and not chain[0].attached_to:
                 poses[chain[0].name] = engine.pose(chain[0].name)[:1]
-        goal = self.env.setpoint.tool_pose[:1].numpy()
+        wanted = self.env.setpoint.tool_pose
+        goal = UNSEEN if wanted is None else wanted[:1].numpy()
         # A task without a goal has it at the origin, inside the arm's base.
         poses[self.marks[0]] = goal if np.abs(goal[0, :3]).max() > 1e-6 else UNSEEN
         self.engine.place(
@@ -96,7 +97,7 @@ class ArmLook:
             self._bend(chain)
 
     def camera(self) -> Camera:
-        """Arms and workspace from front left."""
+        """One arm from front left, two from the side: neither stands before the other."""
         return self._overview
 
     def _bend(self, chain: list[Body]) -> None:
@@ -115,6 +116,23 @@ def copy_state(look: Look, model: mujoco.MjModel, data: mujoco.MjData) -> None:
     mujoco.mj_kinematics(model, data)
     mujoco.mj_comPos(model, data)
     mujoco.mj_camlight(model, data)
+
+
+def _side_camera(scene: Scene) -> Camera:
+    bases = np.array([mount.position for mount in scene.arms])
+    line = bases[1] - bases[0]
+    spread = float(np.linalg.norm(line))
+    center = bases[:2].mean(axis=0) + [0.0, 0.0, 0.27]
+    aside = np.array([-line[1], line[0], 0.0]) / spread
+    away = (0.75 + 0.75 * spread) * (0.93 * aside + [0.0, 0.0, 0.36])
+    return Camera(
+        name="overview",
+        position=tuple((center + away).tolist()),
+        target=tuple(center.tolist()),
+        field_of_view=0.75,
+        width=640,
+        height=480,
+    )
 
 
 def axes(length: float, radius: float, opacity: float = 1.0) -> tuple[Shape, ...]:

@@ -23,7 +23,7 @@ SCALE = 2.0
 """How many times larger than it is the vehicle is drawn."""
 LIFT = 0.7
 """m by which the world is drawn higher: the floor of the scene is at -0.75 m."""
-_DOTS = 40
+_DOTS = 60
 _SPACING = 0.04
 """m between the dots of the trail."""
 _EASE = 0.1
@@ -41,7 +41,7 @@ _GLASS = 0.45
 class QuadrotorLook:
     """Environment 0 of quadrotors."""
 
-    marks = ("set-point",)
+    marks: tuple[str, ...] = ("set-point",)
 
     def __init__(self, env: QuadrotorEnv) -> None:
         """Build the scene.

@@ -176,11 +176,10 @@ class Scene:
         for name, parent in parents:
             if parent and parent not in arms:
                 raise ValueError(f"scene: {name!r} is attached to {parent!r}; arms: {sorted(arms)}")
-
         for body in self.bodies:
             if body.tied_to and (not body.cable or body.tied_to not in [other.name for other in self.bodies]):
                 raise ValueError(
-                    f"scene: {body.name!r} is tied to {body.tied_to!r}; segments of cables are tied to bodies of the scene"
+                    f"scene: {body.name!r} is tied to {body.tied_to!r}; only segments of cables are tied, and to bodies"
                 )
 
     def body(self, name: str) -> Body:

@@ -16,6 +16,10 @@ def make_engine(name: str, scene: Scene, num_envs: int, *, threads: int = 1) -> 
         from sim.engines.bullet import BulletEngine
 
         return BulletEngine(scene, num_envs)
+    if name == "warp":
+        from sim.engines.warp import WarpEngine
+
+        return WarpEngine(scene, num_envs, threads=threads)
     from sim.engines.mujoco import MujocoEngine
 
     return MujocoEngine(scene, num_envs, threads=threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from sim.tasks.arm import ArmTask
+from sim.tasks.arm_cable_route import TASK as CABLE_ROUTE
 from sim.tasks.arm_flip import TASK as FLIP
 from sim.tasks.arm_handover import TASK as HANDOVER
 from sim.tasks.arm_peg_insert import TASK as PEG_INSERT
@@ -19,7 +20,8 @@ from sim.tasks.quadrotor_track import TASK as TRACK
 Task = QuadrotorTask | ArmTask
 
 TASKS: dict[str, Task] = {
-    task.name: task for task in (HOVER, TRACK, REACH, REACH_REGION, PUSH, PICK_LIFT, PEG_INSERT, HANDOVER, FLIP)
+    task.name: task
+    for task in (HOVER, TRACK, REACH, REACH_REGION, PUSH, PICK_LIFT, PEG_INSERT, HANDOVER, FLIP, CABLE_ROUTE)
 }
 """Every task by name."""
 

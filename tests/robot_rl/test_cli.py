@@ -89,7 +89,7 @@ def test_list_as_json_names_what_exists(capsys):
     data = json.loads(capsys.readouterr().out)
     assert {"quadrotor-hover", "quadrotor-track"} <= {entry["name"] for entry in data["tasks"]}
     assert "crazyflie" in {entry["name"] for entry in data["robots"]}
-    assert {entry["name"] for entry in data["algorithms"]} == {"apg", "ppo"}
+    assert {entry["name"] for entry in data["algorithms"]} == {"apg", "ppo", "ppo-lagrangian"}
     for entries in data.values():
         assert all(entry["summary"] and entry["path"] for entry in entries)
 

@@ -11,7 +11,8 @@ import torch
 import policies
 from policies.observations import observation_size
 from robot_rl.errors import UserError
-from robot_rl.evaluate import EvaluateConfig, _crashed, evaluate, parse_settings, run
+from robot_rl.evaluate import EvaluateConfig, evaluate, parse_settings, run
+from robot_rl.evaluate_quadrotor import _crashed
 from robot_rl.export import export_bundle
 from robot_rl.networks import TanhPolicy
 from sim.tasks import TASKS
@@ -63,7 +64,7 @@ def test_same_seed_same_metrics_and_gentler_starts_are_recorded(tmp_path: Path) 
 
 def test_wrong_settings_are_named() -> None:
     with pytest.raises(UserError, match="period"):
-        parse_settings(("perod=3",))
+        evaluate("quadrotor-hover", episodes=1, seed=0, settings=parse_settings(("perod=3",)))
     with pytest.raises(UserError, match="not a number"):
         parse_settings(("period=fast",))
     with pytest.raises(policies.BundleError, match="quadrotor-hover"):

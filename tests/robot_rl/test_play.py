@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from hardware.descriptions import load_arm
 from robot_rl import cli, play, play_window
 from robot_rl.errors import UserError
 from robot_rl.play import PlayConfig, open_stage
@@ -337,7 +338,7 @@ def test_what_the_page_shows_follows_the_joints(page):
     stage.look.update()
     browser.show()
     data = mujoco.MjData(browser.model)
-    names = [f"arm/{joint}" for joint in stage.env._descriptions["arm"].interface.actuators]
+    names = [f"arm/{joint}" for joint in load_arm("panda").interface.actuators]
     for name, angle in zip(names, stage.env.engine.joints("arm")[0][0], strict=True):
         data.joint(name).qpos = angle
     mujoco.mj_kinematics(browser.model, data)

@@ -90,7 +90,8 @@ def test_the_running_normalization_is_that_of_all_samples():
         normalizer.update(part)
     np.testing.assert_allclose(normalizer.mean, samples.numpy().mean(0), rtol=1e-4)
     np.testing.assert_allclose(normalizer.variance, samples.numpy().var(0), rtol=1e-3)
-    assert normalizer(samples).std(0).tolist() == pytest.approx([1.0, 1.0, 1.0], rel=2e-2)
+    # Features that hardly vary are not blown up: 0.1 becomes 0.1 / √(0.1² + 0.01).
+    assert normalizer(samples).std(0).tolist() == pytest.approx([1.0, 1.0, 0.707], rel=5e-2)
     assert float(normalizer(torch.full((3,), 1e9)).max()) == 10.0
 
 

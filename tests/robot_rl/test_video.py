@@ -90,14 +90,16 @@ def test_a_video_of_a_quadrotor_from_its_bundle(tmp_path, display):
     stage.begin()
     film = Filming(stage, tmp_path / "hover.mp4")
     for _ in range(4):
-        for _ in range(20):
+        for k in range(21):
             stage.advance(lambda _: None)
-        stage.look.update()
+            if k % 3 == 0:
+                stage.look.update()  # the camera follows from frame to frame
         film.show()
     film.close()
     frames, _ = read(tmp_path / "hover.mp4")
     assert len(frames) == 4
-    orange = [((f[..., 0] > 150) & (f[..., 2] < 90)).mean() for f in frames]
+    red, green, blue = np.moveaxis(np.stack(frames).astype(float), -1, 0)
+    orange = ((red > blue + 50.0) & (red > 1.4 * green)).mean(axis=(1, 2))
     assert min(orange) > 0.0005  # the front rotors stay in the picture
 
 
@@ -136,8 +138,8 @@ def test_every_task_has_a_picture():
             assert image.size == (640, 480)
 
 
-def test_moments_are_of_tasks():
-    assert set(pictures.MOMENTS) <= set(TASKS)
+def test_moments_are_of_pictures():
+    assert set(pictures.MOMENTS) <= {file.stem for file in (ROOT / "docs" / "pictures").glob("*.jpg")}
     assert all(0.0 < moment.share <= 1.0 for moment in pictures.MOMENTS.values())
 
 
@@ -175,7 +177,7 @@ def screenshot(url, home, seconds):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=30) as answer:
             target = next(page for page in json.loads(answer.read()) if page["type"] == "page")
         asked = []
-        with connect(target["webSocketDebuggerUrl"], max_size=None, open_timeout=60) as socket:
+        with connect(target["webSocketDebuggerUrl"], max_size=None, open_timeout=60, ping_interval=None) as socket:
 
             def call(number, method, **parameters):
                 socket.send(json.dumps({"id": number, "method": method, "params": parameters}))

@@ -7,10 +7,10 @@ import sim
 from sim.environment import QuadrotorEnv
 from sim.randomization import RandomizationTerm
 from sim.tasks import find_task
-from sim.tasks.quadrotor import StartRanges, has_failed, reward
+from sim.tasks.quadrotor import QuadrotorTask, StartRanges, has_failed, reward
 from sim.trees import tree_leaves
 
-TASKS = sim.list_tasks()
+TASKS = [name for name in sim.list_tasks() if isinstance(find_task(name), QuadrotorTask)]
 AT_REST = StartRanges(position=0.0, tilt=0.0, linear_velocity=0.0, angular_velocity=0.0, yaw=0.0, easy=1.0)
 
 
@@ -35,7 +35,7 @@ def first_difference(a, b):
     return None
 
 
-# One loop over all tasks
+# One loop over all tasks of quadrotors; those of arms are in tests/sim/tasks/test_all_tasks.py
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -283,9 +283,9 @@ def test_the_log_holds_the_mean_of_every_reward_term():
 def test_errors_name_what_is_wrong_and_the_nearest_name(tmp_path):
     with pytest.raises(ValueError, match="unknown task 'quadrotor-hoover'; did you mean 'quadrotor-hover'"):
         sim.make("quadrotor-hoover")
-    with pytest.raises(ValueError, match="known tasks: quadrotor-hover, quadrotor-track"):
+    with pytest.raises(ValueError, match="known tasks: arm-.*, quadrotor-hover, quadrotor-track"):
         sim.make("cart")
-    with pytest.raises(ValueError, match="unknown engine 'mujoco'"):
+    with pytest.raises(ValueError, match="'mujoco' moves arms; task 'quadrotor-hover' runs on torch"):
         sim.make("quadrotor-hover", engine="mujoco")
     with pytest.raises(ValueError, match="neither 'default' nor 'none' nor a file"):
         sim.make("quadrotor-hover", randomization="nothing.yaml")

@@ -14,8 +14,7 @@ from hardware.controllers.differential_ik import solve_pose
 from hardware.descriptions import load_arm
 from sim.arm_environment import ArmEnv
 from sim.engines import make_engine
-from sim.engines.base import Placement
-from sim.tasks.arm import ArmView, poses
+from sim.tasks.arm import ArmStart, ArmView, poses
 from sim.tasks.arm_handover import GRASP, MEETING, SPAN, TASK, THICKNESS, is_held
 
 HOLD = torch.tensor([0.0, 0.0, 0.0, 0.0, -1.0])
@@ -40,15 +39,8 @@ def test_expert_hands_the_bar_over() -> None:
     assert torch.stack(largest[:5]).mean() > 0.8, "free motion is at the action's limits"
 
 
-@pytest.fixture(scope="module")
-def env() -> ArmEnv:
-    """One undisturbed environment, to put things where a test wants them."""
-    return ArmEnv(TASK, make_engine("mujoco", TASK.scene, 1), randomization=())
-
-
-def _put(env: ArmEnv, bar: list[float], left: list[float], right: list[float], width: float) -> None:
-    """The bar's middle and both tools (world, m) there, the right fingers `width` m apart."""
-    env.reset()
+def _env(bar: list[float], left: list[float], right: list[float], width: float) -> ArmEnv:
+    """An undisturbed one that begins with the bar's middle and both tools (world, m) there, right fingers `width` m."""
     arm = load_arm("panda")
 
     def joints(x: float, y: float, z: float) -> np.ndarray:
@@ -56,16 +48,13 @@ def _put(env: ArmEnv, bar: list[float], left: list[float], right: list[float], w
         assert residual.max() < 1e-4
         return found
 
-    placement = Placement(
+    begin = ArmStart(
         joints={"left": joints(*left), "right": joints(SPAN - right[0], -right[1], right[2])},
         widths={"right": np.array([width])},
         poses={"bar": poses(np.array([bar]))},
     )
-    env.engine.place(np.arange(1), placement)
-    for name, controller in env.loop.controllers.items():
-        controller.reset(
-            env.engine.kinematics(name), env.engine.joints(name)[0], width=None if name == "left" else np.array([width])
-        )
+    task = dataclasses.replace(TASK, start=lambda count, generator, values: begin)
+    return ArmEnv(task, make_engine("mujoco", task.scene, 1), randomization=())
 
 
 def _count(env: ArmEnv, right: torch.Tensor, steps: int) -> int:
@@ -77,31 +66,37 @@ def _count(env: ArmEnv, right: torch.Tensor, steps: int) -> int:
     return counted
 
 
-def test_bar_between_the_right_fingers_counts(env: ArmEnv) -> None:
+def test_bar_between_the_right_fingers_counts() -> None:
     """The right gripper holds it in the air and the left tool is elsewhere."""
-    _put(env, [*MEETING], [0.4, 0.0, 0.45], [MEETING[0] + GRASP, 0.0, MEETING[2]], THICKNESS)
+    env = _env([*MEETING], [0.4, 0.0, 0.45], [MEETING[0] + GRASP, 0.0, MEETING[2]], THICKNESS)
     assert _count(env, HOLD, 8) >= 5
 
 
-def test_falling_bar_never_counts(env: ArmEnv) -> None:
+def test_falling_bar_never_counts() -> None:
     """It passes between the open fingers, and then lies on the table between them."""
-    _put(env, [*MEETING], [0.4, 0.0, 0.45], [MEETING[0] + GRASP, 0.0, MEETING[2]], 0.06)
+    env = _env([*MEETING], [0.4, 0.0, 0.45], [MEETING[0] + GRASP, 0.0, MEETING[2]], 0.06)
     assert _count(env, OPEN, 8) == 0
     assert env.view.arm.objects["bar"][0, 2] < 0.05
 
 
-def test_bar_on_the_table_never_counts(env: ArmEnv) -> None:
+def test_bar_on_the_table_never_counts() -> None:
     """Held firmly, but not above the table."""
-    _put(env, [*MEETING[:2], 0.016], [0.4, 0.0, 0.45], [MEETING[0] + GRASP, 0.0, 0.018], THICKNESS)
+    env = _env([*MEETING[:2], 0.016], [0.4, 0.0, 0.45], [MEETING[0] + GRASP, 0.0, 0.018], THICKNESS)
     assert _count(env, HOLD, 6) == 0
     assert is_held(env.view.arms["right"], env.view.arm.objects["bar"])[0]
 
 
-def test_bar_still_with_the_left_tool_never_counts(env: ArmEnv) -> None:
-    """Both hold it."""
-    _put(env, [*MEETING], [MEETING[0] - GRASP, 0.0, MEETING[2]], [MEETING[0] + GRASP, 0.0, MEETING[2]], THICKNESS)
+def test_bar_still_with_the_left_tool_never_counts() -> None:
+    """Held by the right arm, but between the fingers of the left one too."""
+    env = _env([*MEETING], [MEETING[0] - GRASP, 0.0, MEETING[2]], [MEETING[0] + GRASP, 0.0, MEETING[2]], THICKNESS)
     assert _count(env, HOLD, 6) == 0
     assert is_held(env.view.arms["right"], env.view.arm.objects["bar"])[0]
+
+
+@pytest.fixture(scope="module")
+def env() -> ArmEnv:
+    """One undisturbed environment of the task."""
+    return ArmEnv(TASK, make_engine("mujoco", TASK.scene, 1), randomization=())
 
 
 def _with_bar(view: ArmView, position: list[float]) -> ArmView:
@@ -112,7 +107,6 @@ def _with_bar(view: ArmView, position: list[float]) -> ArmView:
 
 def test_lost_bar_ends_the_episode(env: ArmEnv) -> None:
     """Beside the table, or lying where only the right arm reaches; not where an episode may begin."""
-    env.reset()
     lost = {(0.5, 0.0, -0.3): True, (0.85, 0.0, 0.015): True, (0.5, 0.2, 0.015): False, (0.85, 0.0, 0.3): False}
     for position, expected in lost.items():
         assert bool(TASK.failed(_with_bar(env.view, [*position]))[0]) is expected, position

@@ -85,8 +85,9 @@ def starting_at(offset: tuple[float, float, float], task: ArmTask = TASK) -> Arm
 
 
 def test_expert_inserts_at_the_default_clearance() -> None:
-    """At 0.5 mm with 1 mm and 1 degree of error; with 99 % a run of 64 has fewer than 59 five times in 100,000.
+    """At 0.5 mm with 1 mm and 1 degree of error: 500 episodes gave 500 successes.
 
+    With 99 % a run of 64 has fewer than 59 five times in 100,000.
     Without the wrench, the same motion finds the hole in about a third of the episodes: the search is what does it.
     """
     env = make(num_envs=64, seed=3)

@@ -60,7 +60,7 @@ def starting_with(change: Callable[[ArmStart], ArmStart]) -> ArmEnv:
 
 
 def test_expert_lifts_the_cube() -> None:
-    """512 episodes gave 512 successes; with 99 % a run of 64 has fewer than 59 five times in 100,000."""
+    """500 episodes gave 500 successes; with 99 % a run of 64 has fewer than 59 five times in 100,000."""
     env = make(num_envs=64, seed=3)
     won, _, largest = run(env, scripted, env.max_episode_length)
     assert int(won.sum()) >= 59
