@@ -121,9 +121,9 @@ def _scene() -> Scene:
             Camera(
                 name="wrist",
                 attached_to="arm",
-                position=(-0.08, 0.0, -0.07),
-                target=(0.08, 0.0, 0.04),
-                up=(0.0, 0.0, -1.0),
+                position=(0.07, 0.0, -0.06),
+                target=(0.1, 0.0, 0.06),
+                up=(1.0, 0.0, 0.0),
                 field_of_view=1.2,
             ),
         ),

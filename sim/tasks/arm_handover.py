@@ -84,12 +84,12 @@ def _scene() -> Scene:
         ),
         bodies=(table, bar),
         cameras=(
-            Camera(name="front", position=(0.5 * SPAN, -1.35, 0.75), target=(0.5 * SPAN, 0.0, 0.22)),
+            Camera(name="front", position=(0.5 * SPAN, -1.35, 0.75), target=(0.5 * SPAN, 0.0, 0.25), field_of_view=1.0),
             Camera(
                 name="wrist",
                 attached_to="left",
-                position=(0.09, 0.0, -0.12),
-                target=(0.0, 0.0, 0.02),
+                position=(0.11, 0.0, -0.07),
+                target=(0.02, 0.0, 0.03),
                 up=(1.0, 0.0, 0.0),
                 field_of_view=1.2,
             ),

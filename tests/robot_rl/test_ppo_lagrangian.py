@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from robot_rl import ppo, ppo_lagrangian
+from robot_rl import ppo_lagrangian
 from robot_rl.errors import UserError
 from robot_rl.evaluate_arm import run_arm
 from robot_rl.ppo import Ppo, PpoConfig

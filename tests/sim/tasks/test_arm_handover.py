@@ -22,21 +22,30 @@ OPEN = torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0])
 
 
 def test_expert_hands_the_bar_over() -> None:
-    """200 episodes gave 200 successes; with 97 % a run of 24 has fewer than 19 once in 100,000."""
-    env = sim.make("arm-handover", num_envs=24, seed=5)
+    """200 episodes gave 200 successes; with 97 % a run of 16 has fewer than 11 six times in a million.
+
+    On the way every term of the reward is at most 0, their sum at least about -1, and the end is better than the start.
+    """
+    env = sim.make("arm-handover", num_envs=16, seed=5)
+    assert isinstance(env, ArmEnv)
     env.reset()
-    done, won = torch.zeros(24, dtype=torch.bool), torch.zeros(24, dtype=torch.bool)
-    largest = []
-    for _ in range(env.max_episode_length):
+    done, won = torch.zeros(16, dtype=torch.bool), torch.zeros(16, dtype=torch.bool)
+    largest, sums = [], []
+    while not done.all():
         action = TASK.expert(env.measured, env.setpoint)
         largest.append(action.abs().amax(-1))
         _, _, reset, extras = env.step(action)
+        terms = torch.stack(list(TASK.reward(env.view).values()))
+        assert (terms <= 0.0).all()
+        sums.append(terms.sum(0).where(~done, torch.full((), torch.nan)))
         won |= extras["success"] & ~done
         done |= reset
-        if done.all():
-            break
-    assert int(won.sum()) >= 19
+    assert int(won.sum()) >= 11
     assert torch.stack(largest[:5]).mean() > 0.8, "free motion is at the action's limits"
+    rewards = torch.stack(sums)
+    last = torch.stack([column[~column.isnan()][-1] for column in rewards.T])
+    assert rewards.nan_to_num(0.0).min() > -1.1
+    assert last.median() > -0.2 > -0.8 > rewards[0].max()
 
 
 def _env(bar: list[float], left: list[float], right: list[float], width: float) -> ArmEnv:
@@ -112,22 +121,7 @@ def test_lost_bar_ends_the_episode(env: ArmEnv) -> None:
         assert bool(TASK.failed(_with_bar(env.view, [*position]))[0]) is expected, position
 
 
-def test_reward_grows_along_the_expert_way(env: ArmEnv) -> None:
-    """Every term is at most 0, their sum at least about -1, and the end of a handover is better than its start."""
-    env.reset(seed=3)
-    sums = []
-    for _ in range(80):
-        _, _, reset, _ = env.step(TASK.expert(env.measured, env.setpoint))
-        terms = torch.stack(list(TASK.reward(env.view).values()))
-        assert (terms <= 0.0).all()
-        sums.append(terms.sum().item())
-        if reset.all():
-            break
-    assert min(sums) > -1.1
-    assert sums[-1] > -0.2 > -0.8 > sums[0]
-
-
-def test_starts_vary_and_a_seed_repeats_them(env: ArmEnv) -> None:
+def test_starts_vary_and_a_seed_repeats_them() -> None:
     """Bars lie within the task's range, and the same seed gives the same bits."""
     several = ArmEnv(TASK, make_engine("mujoco", TASK.scene, 16))
     first = several.reset(seed=7)["obs"].clone()
@@ -141,7 +135,7 @@ def test_starts_vary_and_a_seed_repeats_them(env: ArmEnv) -> None:
 
 def test_contract() -> None:
     """Short episodes, so that the checks reach several of them."""
-    task = dataclasses.replace(TASK, episode_length=0.6)
+    task = dataclasses.replace(TASK, episode_length=0.4)
     assert sim.check_vec_env(ArmEnv(task, make_engine("mujoco", task.scene, 2))) == []
 
 
