@@ -289,6 +289,7 @@ class ArmEnv:
             action=to_tensor(self._action),
             previous_action=to_tensor(self._previous_action),
             values=self._values,
+            peak_force={name: to_tensor(np.where(starting, 0.0, v)) for name, v in self.loop.peak_force.items()},
             time=to_tensor(self._progress * self.period),
         )
         like = torch.zeros(self.num_envs, 1)

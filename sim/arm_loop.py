@@ -48,6 +48,9 @@ class ArmLoop:
         self._grippers = {
             mount.name for mount in engine.scene.arms if mount.gripper and descriptions[mount.name].gripper is not None
         }
+        self.peak_force = {name: np.zeros(engine.num_envs) for name in self.controllers}
+        """Largest contact force (N,) N at the tool in the last period, by arm; 0 without a force sensor."""
+        self._feeling = [mount.name for mount in engine.scene.arms if mount.wrench]
         self._delayed: Truth = {}
 
     def vary(self, kinds: set[str]) -> None:
@@ -76,6 +79,8 @@ class ArmLoop:
         due = {int(k): arrival == k for k in np.unique(arrival)}
         seen = {int(k): sight == k for k in np.unique(sight) if k < self.substeps - 1}
         strengths = self._scale_controllers(values)
+        for name in self._feeling:
+            self.peak_force[name] = np.zeros(self.engine.num_envs)
         torques: dict[str, np.ndarray] = {}
         widths: dict[str, np.ndarray] = {}
         for k in range(self.substeps):
@@ -90,6 +95,10 @@ class ArmLoop:
                 if name in self._grippers:
                     widths[name] = controller.gripper_width(dt)
             self.engine.substep(torques, widths)
+            for name in self._feeling:
+                # An impact is over long before the period ends.
+                force = np.linalg.norm(self.engine.wrench(name)[:, :3], axis=1)
+                np.maximum(self.peak_force[name], force, out=self.peak_force[name])
             if self.on_substep is not None:
                 self.on_substep(k)
             if k in seen:

@@ -44,6 +44,19 @@ class TrainerConfig:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def isaac_task(self) -> dict[str, bool]:
+        """The `task` part of Isaac Gym's configuration, which takes no file of our terms.
+
+        Raises:
+            ValueError: `randomization` is a file.
+        """
+        if self.randomization not in ("default", "none"):
+            raise ValueError(
+                f"randomization is {self.randomization!r}; Isaac Gym's face takes 'default' or 'none' here, or "
+                "randomization_params in its configuration: docs/isaac_gym.md"
+            )
+        return {"randomize": self.randomization == "default"}
+
     def make(self) -> Env:
         """The environment."""
         return make(

@@ -124,7 +124,7 @@ def main() -> None:
         cfg = {
             "physics_engine": config.engine,
             "env": {"clipObservations": 10.0},
-            "task": {"randomize": config.randomization != "none"},
+            "task": config.isaac_task(),
         }
         env = make(config.seed, config.task, config.num_envs, config.device, config.device, cfg=cfg)
         ReturnLog(env, folder / "returns.jsonl", config.horizon)

@@ -21,7 +21,7 @@ def make_env(config: TrainerConfig) -> tuple[Any, str]:
     """The face for the installed version, and skrl's name of its wrapper."""
     if not skrl.__version__.startswith("1."):
         return IsaacLabEnv(config.make()), "isaaclab-single-agent"
-    cfg = {"physics_engine": config.engine, "task": {"randomize": config.randomization != "none"}}
+    cfg = {"physics_engine": config.engine, "task": config.isaac_task()}
     task = make_vec_task(config.seed, config.task, config.num_envs, config.device, config.device, cfg=cfg)
     task.use_spaces_of("gym")
     return task, "isaacgym-preview4"

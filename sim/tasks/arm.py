@@ -61,6 +61,8 @@ class ArmView:
     """The one before."""
     values: Mapping[str, Tensor]
     """Randomized variables (N, size) by name."""
+    peak_force: Mapping[str, Tensor]
+    """Largest contact force (N,) N at the tool in the last control period, by arm; 0 without a force sensor."""
     time: Tensor
     """s since the start of the episode (N,)."""
 

@@ -313,9 +313,8 @@ def build(settings: PegInsertSettings) -> ArmTask:
     """The task with given settings."""
 
     def failed(view: ArmView) -> Tensor:
-        """Whether the peg is pressed too hard."""
-        assert view.arm.wrench is not None
-        return view.arm.wrench[:, :3].norm(dim=-1) > settings.force_limit
+        """Whether the peg was pressed too hard, and be it for a moment."""
+        return view.peak_force["arm"] > settings.force_limit
 
     return ArmTask(
         name="arm-peg-insert",

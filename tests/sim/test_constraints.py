@@ -54,6 +54,7 @@ def view(**arms):
     nothing = torch.zeros(1, 3)
     return ArmView(
         arms=arms, goal=torch.zeros(1, 7), twists={}, start={}, action=nothing, previous_action=nothing, values={},
+        peak_force={},
         time=torch.zeros(1),
     )  # fmt: skip
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from robot_rl import train
+from policies import bundle
+from robot_rl import export, train
 from robot_rl.bench import __main__ as bench
 from robot_rl.bench.arms import ArmsConfig, ExpertsConfig, run_experts, run_training
 from robot_rl.ppo import PpoConfig
@@ -22,7 +23,9 @@ TINY = PpoConfig(updates=1, num_envs=2, horizon=2, epochs=1, minibatches=1, hidd
 
 @pytest.fixture
 def only_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short episodes of `arm-reach`, with a tolerance that makes it easy, and no other arm task."""
+    """Short episodes of `arm-reach`, with a tolerance that makes it easy, no other arm task, and small bundles."""
+    monkeypatch.setattr(export, "VECTORS", bundle.MIN_VECTORS)
+    monkeypatch.setattr(export, "_SAMPLED_PERIODS", 2)
     task = TASKS["arm-reach"]
     assert task.build is not None
     easy = task.build(dataclasses.replace(task.settings, tolerance=0.4))
