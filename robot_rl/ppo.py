@@ -150,6 +150,7 @@ class Ppo:
         chosen = rollout.valid.flatten()
         self.actor.normalizer.update(rollout.obs.flatten(0, 1)[chosen])
         for critic in self.critics.values():
+            assert isinstance(critic, Critic)
             critic.normalizer.update(rollout.critic_obs.flatten(0, 1)[chosen])
         self.updates += 1
         spread = returns["rewards"][rollout.valid].var().clamp(min=1e-9)

@@ -10,7 +10,8 @@ Lagrangian methods" (2020), algorithm 2: λ is the output of a PID controller; p
 integral part alone, and it oscillates. What differs from the papers, and why:
 
 - both signals are discounted alike in the gradient; what is held against the limit is the plain sum over an episode;
-- the controller sees the mean over the last `num_envs` episodes, so it needs no smoothing of its own;
+- the controller sees the mean over the last `num_envs` episodes, so it needs no smoothing of its own; its error is
+  relative to the limit and cut to ±1, so that λ can fall as fast as it rose, however small the limit;
 - an episode that terminates causes no further costs. Where failing early would be a way out of them, the task's
   `failure_penalty` has to be the dearer one.
 """
@@ -39,11 +40,12 @@ class PpoLagrangianConfig(PpoConfig):
     initial_multiplier: float = 0.0
     """The multiplier's integral part at the start, in units of reward per cost."""
     integral_gain: float = 0.1
-    """Growth of the integral part per update, per unit of cost above the limit."""
+    """Growth of the integral part per update, in units of reward per cost, while the cost is twice the limit or more;
+    it falls as fast where there is no cost."""
     proportional_gain: float = 1.0
-    """Part of the multiplier that follows the cost above the limit at once, per unit of cost."""
-    derivative_gain: float = 1.0
-    """Part that answers to costs that grow, per unit of cost and update; falling costs do not lower it."""
+    """Part of the multiplier, in units of reward per cost, that is there while the cost is twice the limit or more."""
+    derivative_gain: float = 0.0
+    """Part that answers to a cost that grew by the limit or more in one update; falling costs do not lower it."""
     free_updates: int = 0
     """Updates at the start in which the multiplier stays at `initial_multiplier`. A policy that does not know the way
     yet dawdles in a region that a good one crosses fast; priced too early, it learns to stay away from both region and
@@ -74,12 +76,16 @@ class Multiplier:
 
     def update(self, cost: float) -> None:
         """Take note of the mean cost of the newest episodes."""
-        config, above = self.config, cost - self.limit
-        growth = 0.0 if self._last_cost is None else max(0.0, cost - self._last_cost)
+        config, above = self.config, self._in_limits(cost - self.limit)
+        growth = 0.0 if self._last_cost is None else max(0.0, self._in_limits(cost - self._last_cost))
         self._integral = min(max(0.0, self._integral + config.integral_gain * above), config.max_multiplier)
         output = self._integral + config.proportional_gain * above + config.derivative_gain * growth
         self.value = min(max(0.0, output), config.max_multiplier)
         self._last_cost = cost
+
+    def _in_limits(self, difference: float) -> float:
+        """A difference of costs in units of the limit, cut to ±1."""
+        return min(max(difference / max(self.limit, 1e-6), -1.0), 1.0)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that is needed to go on."""

@@ -340,7 +340,7 @@ class ArmController:
             gains.regularization,
         )
         self._share_number = share + dt / self._period
-        self._share[...] = self._share_number
+        self._share = np.full(self.batch, self._share_number)
         step = self._torque_rate_limit * dt
         before = self._previous.reshape(n)
         wanted = np.minimum(np.maximum(wanted, before - step), before + step)

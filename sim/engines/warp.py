@@ -86,7 +86,7 @@ class WarpEngine(MujocoEngine):
         if not self._device.is_cuda:
             warnings.warn(
                 "engine 'warp': no CUDA device is used, MuJoCo Warp runs on one CPU core and compiles for about a "
-                "minute at first; the engine 'mujoco' is 10 times faster here",
+                "minute at first; the engine 'mujoco' is more than 10 times faster here",
                 stacklevel=2,
             )
         self._room = _CONTACTS + 8 * len(scene.bodies)

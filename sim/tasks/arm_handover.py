@@ -312,6 +312,10 @@ RANDOMIZATION = (
     RandomizationTerm(parameter="object_position_noise", low=0.0, high=0.001),
     RandomizationTerm(parameter="object_rotation_bias", low=-0.02, high=0.02),
     RandomizationTerm(parameter="motor_strength", low=0.95, high=1.05),
+    RandomizationTerm(parameter="bar.mass", low=0.7, high=1.4, operation="scale"),
+    RandomizationTerm(parameter="bar.friction", low=0.6, high=1.0),
+    RandomizationTerm(parameter="joint_damping", low=0.5, high=2.0, operation="scale", distribution="loguniform"),
+    RandomizationTerm(parameter="joint_friction", low=0.5, high=1.5, operation="scale"),
 )
 
 ENVELOPE = Envelope(

@@ -70,7 +70,7 @@ def reward(view: ArmView) -> dict[str, Tensor]:
     change = (view.action - view.previous_action).square().mean(-1)
     return {
         "far": 0.5 * shortfall(error, 0.4),
-        "near": 0.4 * shortfall(error, 0.05),
+        "near": 0.4 * shortfall(error, 0.02),
         "jerky": -0.05 * change,
     }
 

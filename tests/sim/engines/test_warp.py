@@ -40,7 +40,7 @@ def warp_engine():
 
     if warp.get_preferred_device().is_cuda:
         return make_engine("warp", SCENE, N)
-    with pytest.warns(UserWarning, match="no CUDA device is used.*'mujoco' is 10 times faster"):
+    with pytest.warns(UserWarning, match="no CUDA device is used.*'mujoco' is more than 10 times"):
         return make_engine("warp", SCENE, N)
 
 
@@ -110,6 +110,7 @@ class TestBesideMujoco:
         run(engine, 20)
         assert np.abs(engine.twist("cube")).max() < 0.05
 
+    @pytest.mark.filterwarnings("ignore:engine 'warp'")
     def test_every_variable_does_what_it_does_in_mujoco(self):
         pytest.importorskip("mujoco_warp")
         variables = {name: found for name, found in scene_variables(SCENE).items() if found.where == "model"}
@@ -208,6 +209,19 @@ class TestEpisodes:
         assert engine.failed.tolist() == [False, False, True]
         assert np.array_equal(broken[:, :2], healthy[:, :2])
         assert np.isfinite(broken).all()
+
+    def test_contacts_without_room_are_a_failure_and_not_silent(self, engine):
+        engine._data.overflow.assign(np.array([0, 1, 0]))
+        with pytest.warns(UserWarning, match=r"environments \[1\] have more contacts than there is room for"):
+            engine.refresh()
+        assert engine.failed.tolist() == [False, True, False]
+        engine.place(np.arange(N), placement())
+        engine.refresh()
+        assert not engine.failed.any()
+
+    def test_a_device_that_is_not_there_is_refused(self, engine):
+        with pytest.raises(ValueError, match="device 'cuda:77' can't be used.*there are: cpu"):
+            type(engine)(SCENE, 1, device="cuda:77")
 
 
 @pytest.mark.slow
