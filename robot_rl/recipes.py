@@ -31,7 +31,15 @@ _PUSH = dataclasses.replace(_ARM, updates=300)
 _REACH = dataclasses.replace(
     _ARM, updates=50, discount=0.95, gae_lambda=0.9, learning_rate=1e-3, initial_std=0.4, entropy_weight=0.0
 )
-_REACH_REGION = dataclasses.replace(_REACH, updates=90)
+_REACH_REGION = dataclasses.replace(
+    _REACH, updates=80, epochs=8, learning_rate=2e-3, min_std=0.2, hidden=(64, 64), critic_hidden=(64, 64)
+)
+_REACH_AROUND = PpoLagrangianConfig(
+    **{**dataclasses.asdict(_REACH_REGION), "updates": 120},
+    free_updates=30,
+    integral_gain=0.3,
+    proportional_gain=0.5,
+)
 
 RECIPES: dict[str, TrainConfig] = {
     config.task: config
@@ -44,7 +52,7 @@ RECIPES: dict[str, TrainConfig] = {
             task="arm-reach-region",
             algorithm="ppo-lagrangian",
             ppo=_REACH_REGION,  # `--algorithm ppo` ignores the region
-            ppo_lagrangian=PpoLagrangianConfig(**dataclasses.asdict(_REACH_REGION)),
+            ppo_lagrangian=_REACH_AROUND,
         ),
     )
 }

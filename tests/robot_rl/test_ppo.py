@@ -181,7 +181,9 @@ def test_the_return_rises_and_crashes_fall_on_quadrotor_hover():
 
 @pytest.mark.parametrize("name", sim.list_tasks())
 def test_it_runs_on_every_task(name):
-    learner = ppo.init(find_task(name), SMALL, seed=0)
+    task = find_task(name)
+    task = dataclasses.replace(task, episode_length=10.0 / task.control_rate_hz)
+    learner = ppo.init(task, dataclasses.replace(SMALL, num_envs=4, horizon=12), seed=0)
     metrics = learner.update()
     assert all(math.isfinite(value) for value in metrics.values())
     assert {"loss", "reward"} <= metrics.keys()
