@@ -55,8 +55,8 @@ class PpoLagrangianConfig(PpoConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = ("initial_multiplier", "integral_gain", "proportional_gain", "derivative_gain", "max_multiplier")
-        for name in names:
+        gains = ("integral_gain", "proportional_gain", "derivative_gain")
+        for name in ("initial_multiplier", *gains, "free_updates", "max_multiplier"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 0")
         if self.cost_limit is not None and not self.cost_limit >= 0.0:
@@ -129,7 +129,7 @@ class PpoLagrangian(Ppo):
         means = self.collector.episode_means()
         if means and "episode_cost" not in means:
             raise ValueError("the environment tells no extras['cost']: train with ppo, or give the task costs")
-        if means and self.updates >= self._free_updates:
+        if means and self.updates >= self._free_updates:  # until an episode has ended, there is no cost of one
             self.multiplier.update(means["episode_cost"])
         return combined_advantage(advantages["rewards"], advantages["costs"], self.multiplier.value)
 

@@ -161,9 +161,12 @@ LOOP = {
 class OneEach(AutomaticRandomization):
     """Gives each environment one variable off its nominal value."""
 
-    names, ranges = tuple(LOOP), {}
+    names, ranges, limits = tuple(LOOP), {}, {}
 
     def __init__(self):
+        pass
+
+    def restart(self, seed):
         pass
 
     def begin(self, mask, randomizer):
