@@ -207,9 +207,7 @@ ARM_TERMS: dict[str, Term] = {
     "orientation": Term(function=orientation, size=lambda **_: 6, poses=("of",)),
     "position_difference": Term(function=position_difference, size=lambda **_: 3, poses=("of", "origin")),
     "rotation_difference": Term(function=rotation_difference, size=lambda **_: 3, poses=("of", "origin")),
-    "behind_difference": Term(
-        function=behind_difference, size=lambda **_: 3, signals=("tool_pose",), poses=("of",)
-    ),
+    "behind_difference": Term(function=behind_difference, size=lambda **_: 3, signals=("tool_pose",), poses=("of",)),
     "tool_twist": Term(function=tool_twist, size=lambda **_: 6, signals=("tool_twist",)),
     "gripper_width": Term(function=gripper_width, size=lambda **_: 1, signals=("gripper_width",)),
     "wrench": Term(function=wrench, size=lambda **_: 6, signals=("wrench",)),
