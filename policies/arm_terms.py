@@ -173,7 +173,7 @@ def wrench(
 
 def _minus(vector: Array, x: float, y: float, z: float) -> Array:
     xp = array_namespace(vector)
-    return xp.stack([vector[..., 0] - x, vector[..., 1] - y, vector[..., 2] - z], axis=-1)
+    return xp.concat([vector[..., :1] - x, vector[..., 1:2] - y, vector[..., 2:] - z], axis=-1)
 
 
 def _pose(state: ArmState, setpoint: ArmSetpoint, name: str, arm: str) -> Array:
@@ -190,10 +190,13 @@ def _turn(state: ArmState, setpoint: ArmSetpoint, name: str, arm: str) -> Array:
 
 def _two_columns(quaternion: Array) -> Array:
     xp = array_namespace(quaternion)
-    w, x, y, z = (quaternion[..., i] for i in range(4))
-    first = [1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y + w * z), 2.0 * (x * z - w * y)]
-    second = [2.0 * (x * y - w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z + w * x)]
-    return xp.stack(first + second, axis=-1)
+    w, x, y, z = (quaternion[..., i : i + 1] for i in range(4))
+    twice = quaternion * 2.0  # exact, and so are products with it
+    x2, y2, z2 = (twice[..., i : i + 1] for i in range(1, 4))
+    xy, wz, xz, wy, zz = x * y2, w * z2, x * z2, w * y2, z * z2
+    first = [1.0 - (y * y2 + zz), xy + wz, xz - wy]
+    second = [xy - wz, 1.0 - (x * x2 + zz), y * z2 + w * x2]
+    return xp.concat(first + second, axis=-1)
 
 
 ARM_TERMS: dict[str, Term] = {

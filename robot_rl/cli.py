@@ -67,6 +67,13 @@ COMMANDS = {
         extra="sim",
         needs=(*_TORCH, "mujoco"),
     ),
+    "hil": Command(
+        summary="train a policy on a robot that a person corrects; ends with an evaluation and a bundle",
+        module="robot_rl.hil.session",
+        config="HilConfig",
+        extra="hil",
+        needs=(*_TORCH, "mujoco", "onnx", "safetensors", "zmq", "msgpack"),
+    ),
     "export": Command(
         summary="write the bundle of a training run's checkpoint",
         module="robot_rl.export",

@@ -19,7 +19,7 @@ from policies import actions as action_terms
 from policies import observations
 from policies.types import ArmSetpoint, ArmState
 from sim.adr import AutomaticRandomization, terms_in
-from sim.arm_loop import ArmLoop, to_tensor
+from sim.arm_loop import ArmLoop, to_arrays, to_tensor, to_tensors
 from sim.arm_randomization import ModelVariables, expand_terms, nominal_variables, scene_variables, values_of_arm
 from sim.arm_sensors import disturb, hold_lost, measure, noise_size
 from sim.engines.base import ArmEngine, Placement
@@ -43,7 +43,7 @@ class ArmEnv:
         "autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP,
         "render_modes": ["rgb_array"],
     }
-    _memory: dict[str, Tensor]
+    _memory: dict[str, np.ndarray]
 
     def __init__(
         self,
@@ -85,6 +85,8 @@ class ArmEnv:
         self._hold = max(1, round(task.hold * task.control_rate_hz))
         self.loop = ArmLoop(task, engine)
         """Controllers and latencies."""
+        self._fresh = observations.initial_memory(task.terms, np.zeros((self.num_envs, 1), dtype=np.float32))
+        self._memory = dict(self._fresh)
         self._free = [b.name for b in engine.scene.bodies if b.motion == "free" and not b.attached_to and not b.cable]
         self._overview: Cameras | None = None
         self._untouched = False
@@ -117,12 +119,12 @@ class ArmEnv:
     @property
     def measured(self) -> ArmState | dict[str, ArmState]:
         """The measured state (N, ...) of the arm, or by name where there are several: what a policy gets to see."""
-        return self._measured
+        return _only({name: to_tensors(state) for name, state in self._measured.items()})
 
     @property
     def setpoint(self) -> ArmSetpoint:
         """Set-points (N, ...)."""
-        return self._setpoint
+        return ArmSetpoint(tool_pose=self._view.goal)
 
     def randomization_table(self) -> list[dict[str, str]]:
         """One row per randomization term: what, how, when, and whether it does anything."""
@@ -176,13 +178,14 @@ class ArmEnv:
         actions = actions.detach().cpu()
         if self._disturbed["action"]:
             actions = disturb(actions, self._values, "action")
-        self._action = actions.double().clamp(-1.0, 1.0).numpy().copy()
+        self._action = actions.numpy().astype(np.float64).clip(-1.0, 1.0)
         self._randomizer.step(self.period)
         self._model_variables.step(self._values)
         self.loop.run(action_terms.to_command(self.task.action, self._action), self._values)
         starting = self._ended.copy()
+        anew = bool(starting.any())
         self._progress += 1
-        if starting.any():
+        if anew:
             self._begin_episodes(starting)
         returned = self._observe(starting)
 
@@ -192,27 +195,28 @@ class ArmEnv:
         success = self._held >= self._hold
         failed = (self.task.failed(view).numpy() | self.engine.failed) & ~starting
         late = (self._progress >= self.max_episode_length) & ~starting
-        terms = {name: value.nan_to_num(0.0, 0.0, 0.0) for name, value in self.task.reward(view).items()}
+        names, terms = _stacked(self.task.reward(view))
         rewards = self._reward(terms, success & ~failed, failed)
         self._ended = success | failed | late
         if self.automatic is not None:
             won = torch.from_numpy(success & ~failed).float()
             self.automatic.report(torch.from_numpy(self._ended), won, self._randomizer)
-        acting = torch.from_numpy(~starting)
+        # Where an episode begins nothing has been done yet.
+        acting = torch.from_numpy(~starting) if anew else None
         extras: dict[str, Any] = {
             "time_outs": torch.from_numpy(late & ~success & ~failed).to(self.device),
             "success": torch.from_numpy(success & ~failed).to(self.device),
-            "log": {
-                **{f"reward/{name}": value[acting].mean() if bool(acting.any()) else value.mean() * 0.0
-                   for name, value in terms.items()},
-            },
-        }  # fmt: skip
+            "log": _means("reward", names, terms, acting),
+        }
         if self.task.costs is not None:
-            costs = {name: value.nan_to_num(0.0, 0.0, 0.0) for name, value in self.task.costs(view).items()}
-            extras["cost"] = torch.where(acting, torch.stack(list(costs.values())).sum(0), 0.0).to(self.device)
-            extras["log"].update({f"cost/{name}": value.mean() for name, value in costs.items()})
-        rewards = torch.where(acting, rewards, 0.0).to(self.device)
-        return returned, rewards, torch.from_numpy(self._ended.copy()).to(self.device), extras
+            names, costs = _stacked(self.task.costs(view))
+            extras["cost"] = (costs.sum(0) if acting is None else torch.where(acting, costs.sum(0), 0.0)).to(
+                self.device
+            )
+            extras["log"].update(_means("cost", names, costs, None))
+        if acting is not None:
+            rewards = torch.where(acting, rewards, 0.0)
+        return returned, rewards.to(self.device), torch.from_numpy(self._ended.copy()).to(self.device), extras
 
     @torch.no_grad()
     def begin(self, mask: Tensor) -> Observations:
@@ -228,16 +232,18 @@ class ArmEnv:
         self._begin_episodes(starting)
         self._ended = self._ended & ~starting
         returned = self._observe(starting)
-        begun = torch.from_numpy(starting)[:, None]
-        self._memory = {name: torch.where(begun, value, memory[name]) for name, value in self._memory.items()}
+        self._memory = _merge(starting, self._memory, memory)
         return returned
 
-    def _reward(self, terms: Mapping[str, Tensor], success: np.ndarray, failed: np.ndarray) -> Tensor:
-        won, lost = torch.from_numpy(success).float(), torch.from_numpy(failed).float()
+    def _reward(self, terms: Tensor, success: np.ndarray, failed: np.ndarray) -> Tensor:
         if self.reward_kind == "sparse":
-            return won
-        shaped = torch.stack(list(terms.values())).sum(0)
-        return shaped + self.task.success_bonus * won - self.task.failure_penalty * lost
+            return torch.from_numpy(success).float()
+        reward = terms.sum(0)
+        if success.any():
+            reward = reward + self.task.success_bonus * torch.from_numpy(success).float()
+        if failed.any():
+            reward = reward - self.task.failure_penalty * torch.from_numpy(failed).float()
+        return reward
 
     def _begin_episodes(self, mask: np.ndarray) -> None:
         """Put the first instant of a new episode into the environments of `mask` (N,)."""
@@ -254,6 +260,7 @@ class ArmEnv:
             self._goal[ids] = start.goal
         for name in self.loop.objects:
             self._start[name][ids] = self.engine.pose(name)[ids]
+        self._show_episodes()
         self.loop.begin(mask)
         if self.cameras is not None:
             self.cameras.reset(ids, self._look_generator)
@@ -262,69 +269,89 @@ class ArmEnv:
         self._action[ids] = 0.0
         self._previous_action[ids] = 0.0
 
+    def _show_episodes(self) -> None:
+        """Bring what the view says of whole episodes up to date; new tensors, since others may keep the old ones."""
+        self._goal_view = to_tensor(self._goal)
+        self._start_view = {name: to_tensor(value) for name, value in self._start.items()}
+
     # Observation
 
     def _observe(self, starting: np.ndarray) -> Observations:
         """Measure, assemble the observation, bring the view up to date."""
+        anew = bool(starting.any())
+        # Numpy until the end: with few environments a call of torch takes three times as long.
         truth = self.loop.truth()
-        seen = self.loop.seen(truth, self._values, starting)
-        measured = {}
-        for name, state in self.loop.states(seen).items():
-            size = noise_size(state.joint_positions.shape[1], len(self.loop.objects))
-            white = torch.randn(self.num_envs, size, generator=self._noise_generator)
-            values = values_of_arm(self._values, self.engine.scene, name)
-            measured[name] = measure(state, to_tensor(seen[f"{name}.jacobian"]), values, white)
-            if self._loses_frames:
-                lots = torch.rand(self.num_envs, 1 + len(self.loop.objects), generator=self._noise_generator)
-                before = self._last_seen.get(name, measured[name])
-                measured[name] = hold_lost(measured[name], before, values, torch.from_numpy(starting), lots)
-                self._last_seen[name] = measured[name]
-        self._measured = measured if len(measured) > 1 else next(iter(measured.values()))
-        self._setpoint = ArmSetpoint(tool_pose=to_tensor(self._goal))
+        true = self.loop.states(truth)
+        self._measured = self._measure(true, truth, starting)
+        action = self._action.astype(np.float32)
+        peaks = {name: np.where(starting, 0.0, v) if anew else v for name, v in self.loop.peak_force.items()}
         self._view = ArmView(
-            arms=self.loop.states(truth),
-            goal=to_tensor(self._goal),
+            arms={name: to_tensors(state) for name, state in true.items()},
+            goal=self._goal_view,
             twists={name: to_tensor(self.engine.twist(name)) for name in self._free},
-            start={name: to_tensor(value) for name, value in self._start.items()},
-            action=to_tensor(self._action),
+            start=self._start_view,
+            action=torch.from_numpy(action),
             previous_action=to_tensor(self._previous_action),
             values=self._values,
-            peak_force={name: to_tensor(np.where(starting, 0.0, v)) for name, v in self.loop.peak_force.items()},
+            peak_force={name: to_tensor(value) for name, value in peaks.items()},
             time=to_tensor(self._progress * self.period),
         )
-        like = torch.zeros(self.num_envs, 1)
-        fresh = observations.initial_memory(self.task.terms, like)
-        mask = torch.from_numpy(starting)[:, None]
-        old = getattr(self, "_memory", fresh)
-        self._memory = {name: torch.where(mask, value, old[name]) for name, value in fresh.items()}
         if not starting.all():
-            recorded = observations.record_action(self._memory, to_tensor(self._action))
-            self._memory = {name: torch.where(mask, self._memory[name], value) for name, value in recorded.items()}
-        obs, self._memory = observations.observe(
-            self.task.terms, self._measured, self._setpoint, self._memory, self.period
+            self._memory = observations.record_action(self._memory, action)
+            if anew:
+                self._memory = _merge(starting, self._fresh, self._memory)
+        else:
+            self._memory = dict(self._fresh)
+        setpoint, before = ArmSetpoint(tool_pose=self._goal_view.numpy()), self._memory
+        told, self._memory = observations.observe(
+            self.task.terms, _only(self._measured), setpoint, self._memory, self.period
         )
+        obs = torch.from_numpy(told)
         if self._disturbed["observation"]:
             obs = disturb(obs, self._values, "observation")
-        states = self._privileged()
+        if self._measured is true and self._memory is before:
+            clean = told
+        else:
+            clean, _ = observations.observe(self.task.terms, _only(true), setpoint, self._memory, self.period)
         returned: dict[str, Any] = {
             "obs": obs.nan_to_num(0.0, 0.0, 0.0).to(self.device, torch.float32),
-            "states": states.nan_to_num(0.0, 0.0, 0.0).to(self.device, torch.float32),
+            "states": torch.from_numpy(self._privileged(clean)).nan_to_num(0.0, 0.0, 0.0).to(self.device),
         }
         if self.cameras is not None:
             images = self.cameras.images()
             returned["images"] = {name: torch.from_numpy(image).to(self.device) for name, image in images.items()}
         return returned
 
-    def _privileged(self) -> Tensor:
+    def _measure(
+        self, true: dict[str, ArmState], truth: dict[str, np.ndarray], starting: np.ndarray
+    ) -> dict[str, ArmState]:
+        """What sensors say, by arm; `true` itself where they are perfect."""
+        seen = self.loop.seen(truth, self._values, starting)
+        told = true if seen is truth else self.loop.states(seen)
+        if not self._senses:
+            return told
+        generator, measured = self._noise_generator, {}
+        for name, exact in told.items():
+            size = noise_size(exact.joint_positions.shape[1], len(self.loop.objects))
+            white = torch.randn(self.num_envs, size, generator=generator).numpy()
+            values = values_of_arm(self._values, self.engine.scene, name)
+            known = {kind: values[kind].numpy() for kind in self._sensor_kinds}
+            noisy = measure(exact, seen[f"{name}.jacobian"].astype(np.float32), known, white)
+            if self._loses_frames:
+                lots = torch.rand(self.num_envs, 1 + len(self.loop.objects), generator=generator).numpy()
+                noisy = hold_lost(noisy, self._last_seen.get(name, noisy), known, starting, lots)
+                self._last_seen[name] = noisy
+            measured[name] = noisy
+        return measured
+
+    def _privileged(self, clean: np.ndarray) -> np.ndarray:
         """What only a critic may see (N, num_states): the undisturbed observation, twists, every variable."""
-        true_arms = self._view.arms if len(self._view.arms) > 1 else self._view.arm
-        memory = {name: value.clone() for name, value in self._memory.items()}
-        clean, _ = observations.observe(self.task.terms, true_arms, self._setpoint, memory, self.period)
-        scaled = [
-            (self._values[name] - nominal) / spread.clamp(min=1e-6) for name, (nominal, spread) in self._spreads.items()
-        ]
-        time = self._view.time[:, None] / self.task.episode_length
-        return torch.cat([clean, *self._view.twists.values(), *scaled, time], dim=-1)
+        parts = [clean, *(twist.numpy() for twist in self._view.twists.values())]
+        if self._spreads:
+            values = torch.cat([self._values[name] for name in self._spreads], dim=-1)
+            parts.append(((values - self._spread_center) / self._spread_size).numpy())
+        time: np.ndarray = self._view.time.numpy()[:, None] / self.task.episode_length
+        return np.concatenate([*parts, time], axis=-1)
 
     # Randomness and storage
 
@@ -348,7 +375,12 @@ class ArmEnv:
             for term in widest
             if not term.has_zero_range and variables[term.parameter].where != "signal"
         }
+        if self._spreads:
+            self._spread_center = torch.cat([nominal for nominal, _ in self._spreads.values()])
+            self._spread_size = torch.cat([spread.clamp(min=1e-6) for _, spread in self._spreads.values()])
         names = {term.parameter for term in self.terms}
+        self._sensor_kinds = {variable.kind for variable in variables.values() if variable.where == "sensor"}
+        self._senses = any(variables[name].where == "sensor" for name in names)
         self._disturbed = {
             signal: any(variables[name].where == "signal" and name.startswith(signal) for name in names)
             for signal in ("observation", "action")
@@ -361,8 +393,9 @@ class ArmEnv:
         """Everything that is needed to go on later, bit by bit, in an environment built alike."""
         stored = {f"engine.{name}": torch.from_numpy(value) for name, value in self.engine.state().items()}
         stored.update({f"loop.{name}": torch.from_numpy(value) for name, value in self.loop.state().items()})
-        stored.update({f"memory.{name}": value for name, value in self._memory.items()})
-        stored.update({f"seen.{name}": value for name, value in tree_leaves(self._last_seen)})
+        stored.update({f"memory.{name}": torch.from_numpy(value) for name, value in self._memory.items()})
+        last_seen = {name: to_tensors(state) for name, state in self._last_seen.items()}
+        stored.update({f"seen.{name}": value for name, value in tree_leaves(last_seen)})
         stored.update({f"start.{name}": torch.from_numpy(value) for name, value in self._start.items()})
         if self.cameras is not None:
             stored.update({f"cameras.{k}": torch.from_numpy(v) for k, v in self.cameras.state().items()})
@@ -395,12 +428,14 @@ class ArmEnv:
         for name in _COUNTERS:
             setattr(self, f"_{name}", stored[name].numpy().copy())
         self._start = part("start.")
-        self._memory = {name: torch.from_numpy(value) for name, value in part("memory.").items()}
+        self._show_episodes()
+        self._memory = part("memory.")
         self.loop.load_state(part("loop."))
         self._model_variables.begin(np.arange(self.num_envs), self._values)
         self.engine.load_state(part("engine."))
         seen = {name[len("seen.") :]: value for name, value in stored.items() if name.startswith("seen.")}
-        self._last_seen = tree_fill(self.loop.states(self.loop.truth()), seen) if seen else {}
+        blank = {name: to_tensors(state) for name, state in self.loop.states(self.loop.truth()).items()}
+        self._last_seen = {n: to_arrays(s) for n, s in tree_fill(blank, seen).items()} if seen else {}
         if self.cameras is not None:
             self.cameras.load_state(part("cameras."))
 
@@ -432,3 +467,25 @@ class ArmEnv:
             self._overview = Cameras(self.engine)
         picture: np.ndarray = self._overview.render(index, overview_camera(self.engine.scene))
         return picture
+
+
+def _only(states: dict[str, ArmState]) -> ArmState | dict[str, ArmState]:
+    """The state of the only arm, or all by name."""
+    return states if len(states) > 1 else next(iter(states.values()))
+
+
+def _merge(mask: np.ndarray, new: Mapping[str, np.ndarray], old: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays (N, size) by name: `new` ones where `mask` (N,) is true, else `old` ones."""
+    return {name: np.where(mask[:, None], value, old[name]) for name, value in new.items()}
+
+
+def _stacked(terms: Mapping[str, Tensor]) -> tuple[list[str], Tensor]:
+    """Names and values (terms, N) of a reward or cost; what is no number counts as 0."""
+    return list(terms), torch.stack(list(terms.values())).nan_to_num(0.0, 0.0, 0.0)
+
+
+def _means(kind: str, names: list[str], terms: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
+    """Mean of every term (terms, N) where `mask` (N,) is true or everywhere, by `<kind>/<name>`; 0 where nowhere."""
+    if mask is not None:
+        terms = terms[:, mask] if bool(mask.any()) else terms * 0.0
+    return {f"{kind}/{name}": mean for name, mean in zip(names, terms.mean(1).unbind(), strict=True)}

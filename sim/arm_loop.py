@@ -52,11 +52,14 @@ class ArmLoop:
         """Largest contact force (N,) N at the tool in the last period, by arm; 0 without a force sensor."""
         self._feeling = [mount.name for mount in engine.scene.arms if mount.wrench]
         self._delayed: Truth = {}
+        self._factors: dict[str, np.ndarray] = {}
+        self.vary({"gain_stiffness", "motor_strength", "action_latency"})
 
     def vary(self, kinds: set[str]) -> None:
-        """Say which kinds of variables vary: the others cost nothing."""
+        """Say which kinds of variables vary: the others are nominal and cost nothing."""
         self._scaled_gains = bool(kinds & {"gain_stiffness", "gain_damping"})
         self._scaled_motors = "motor_strength" in kinds
+        self._late = bool(kinds & {"action_latency", "observation_latency"})
 
     def begin(self, mask: np.ndarray) -> None:
         """Hold where the arms are, in the environments of `mask` (N,) bool."""
@@ -73,11 +76,7 @@ class ArmLoop:
         """
         commands = command if isinstance(command, dict) else {next(iter(self.controllers)): command}
         dt = self.engine.scene.timestep
-        arrival = self._latency_steps(values, "action_latency")
-        sight = self.substeps - 1 - self._latency_steps(values, "observation_latency")
-        # Masks of the environments in which something happens, by time step.
-        due = {int(k): arrival == k for k in np.unique(arrival)}
-        seen = {int(k): sight == k for k in np.unique(sight) if k < self.substeps - 1}
+        due, seen = self._schedule(values)
         strengths = self._scale_controllers(values)
         for name in self._feeling:
             self.peak_force[name] = np.zeros(self.engine.num_envs)
@@ -88,8 +87,7 @@ class ArmLoop:
                 kinematics = self.engine.kinematics(name)
                 q, qd = self.engine.joints(name)
                 if k in due:
-                    mask = None if len(due) == 1 else due[k]
-                    controller.command(commands[name], kinematics, q, self.period, mask=mask)
+                    controller.command(commands[name], kinematics, q, self.period, mask=due[k])
                 wanted = controller.torques(kinematics, q, qd, dt)
                 torques[name] = wanted if strengths is None else wanted * strengths[name]
                 if name in self._grippers:
@@ -97,13 +95,23 @@ class ArmLoop:
             self.engine.substep(torques, widths)
             for name in self._feeling:
                 # An impact is over long before the period ends.
-                force = np.linalg.norm(self.engine.wrench(name)[:, :3], axis=1)
-                np.maximum(self.peak_force[name], force, out=self.peak_force[name])
+                force = self.engine.wrench(name)[:, :3]
+                peak = self.peak_force[name]
+                np.maximum(peak, np.sqrt((force * force).sum(axis=1)), out=peak)
             if self.on_substep is not None:
                 self.on_substep(k)
             if k in seen:
                 self._remember(seen[k])
         self.engine.refresh()
+
+    def _schedule(self, values: Mapping[str, Tensor]) -> tuple[dict[int, np.ndarray | None], dict[int, np.ndarray]]:
+        """When commands arrive and when it is that sensors see: masks (N,) by time step, None for all of them."""
+        if not self._late:
+            return {0: None}, {}
+        arrival = self._latency_steps(values, "action_latency")
+        sight = self.substeps - 1 - self._latency_steps(values, "observation_latency")
+        arrivals, sights = set(arrival.tolist()), set(sight.tolist()) - {self.substeps - 1}
+        return {k: arrival == k if len(arrivals) > 1 else None for k in arrivals}, {k: sight == k for k in sights}
 
     def _scale_controllers(self, values: Mapping[str, Tensor]) -> dict[str, np.ndarray] | None:
         """Set the controllers' gains; returns the strength (N, 1) of the motors by arm, None where it is 1."""
@@ -114,8 +122,11 @@ class ArmLoop:
             own = values_of_arm(values, self.engine.scene, name)
             strengths[name] = own["motor_strength"].double().numpy()
             if self._scaled_gains:
-                gains = [own[f"gain_{kind}"][:, 0].double().numpy() for kind in ("stiffness", "damping")]
-                controller.scale_gains(*gains)
+                factors = [own[f"gain_{kind}"][:, 0].double().numpy() for kind in ("stiffness", "damping")]
+                # They change with episodes, and a controller takes its time to change its gains.
+                if not np.array_equal(factors, self._factors.get(name, ())):
+                    controller.scale_gains(*factors)
+                    self._factors[name] = np.array(factors)
         return strengths
 
     def _latency_steps(self, values: Mapping[str, Tensor], name: str) -> np.ndarray:
@@ -154,18 +165,18 @@ class ArmLoop:
             self._delayed[name][mask] = value[mask]
 
     def states(self, truth: Truth) -> dict[str, ArmState]:
-        """The same as states (N, ...) of float32 tensors, by arm."""
-        objects = {name: to_tensor(truth[f"objects.{name}"]) for name in self.objects}
+        """The same as states (N, ...) of float32 numpy arrays, by arm."""
+        objects = {name: truth[f"objects.{name}"].astype(np.float32) for name in self.objects}
         states = {}
         for name in self.controllers:
             q, qd, jacobian = (truth[f"{name}.{key}"] for key in ("q", "qd", "jacobian"))
             states[name] = ArmState(
-                joint_positions=to_tensor(q),
-                joint_velocities=to_tensor(qd),
-                tool_pose=to_tensor(truth[f"{name}.tool"]),
-                tool_twist=to_tensor((jacobian @ qd[..., None])[..., 0]),
-                gripper_width=to_tensor(truth[f"{name}.width"]),
-                wrench=to_tensor(truth[f"{name}.wrench"]),
+                joint_positions=q.astype(np.float32),
+                joint_velocities=qd.astype(np.float32),
+                tool_pose=truth[f"{name}.tool"].astype(np.float32),
+                tool_twist=(jacobian @ qd[..., None])[..., 0].astype(np.float32),
+                gripper_width=truth[f"{name}.width"].astype(np.float32),
+                wrench=truth[f"{name}.wrench"].astype(np.float32),
                 objects=objects,
             )
         return states
@@ -196,4 +207,26 @@ class ArmLoop:
 
 def to_tensor(array: np.ndarray) -> Tensor:
     """A float32 copy."""
-    return torch.from_numpy(np.asarray(array, dtype=np.float32).copy())
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def to_tensors(state: ArmState) -> ArmState:
+    """The state as tensors, which share memory with its arrays."""
+    return _converted(state, torch.from_numpy)
+
+
+def to_arrays(state: ArmState) -> ArmState:
+    """The state as numpy arrays, which share memory with its tensors."""
+    return _converted(state, Tensor.numpy)
+
+
+def _converted(state: ArmState, convert: Callable[[Any], Any]) -> ArmState:
+    return ArmState(
+        joint_positions=convert(state.joint_positions),
+        joint_velocities=convert(state.joint_velocities),
+        tool_pose=convert(state.tool_pose),
+        tool_twist=convert(state.tool_twist),
+        gripper_width=convert(state.gripper_width),
+        wrench=convert(state.wrench),
+        objects={name: convert(pose) for name, pose in state.objects.items()},
+    )

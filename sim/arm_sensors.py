@@ -12,11 +12,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
+from array_api_compat import array_namespace
 from torch import Tensor
 
 from policies import rotation
-from policies.types import ArmState
+from policies.types import ArmState, Array
 
 OBJECT_VARIABLES: dict[str, tuple[int, str, float, str]] = {
     "object_position_noise": (1, "m", 0.0, "white noise of every object's position"),
@@ -58,8 +58,8 @@ def noise_size(joints: int, objects: int) -> int:
     return 2 * joints + 6 + 6 * objects
 
 
-def measure(true: ArmState, jacobian: Tensor, values: Mapping[str, Tensor], white: Tensor) -> ArmState:
-    """The measured state (N, ...) of an arm.
+def measure(true: ArmState, jacobian: Array, values: Mapping[str, Array], white: Array) -> ArmState:
+    """The measured state (N, ...) of an arm; all arrays are numpy's, or all torch's.
 
     Args:
         true: True state.
@@ -67,14 +67,12 @@ def measure(true: ArmState, jacobian: Tensor, values: Mapping[str, Tensor], whit
         values: `arm_sensor_variables` and `OBJECT_VARIABLES` by name, each (N, size).
         white: Standard normal samples (N, `noise_size`).
     """
-    joints = true.joint_positions.shape[-1]
-    position_noise, velocity_noise, wrench_noise, rest = white.split(
-        [joints, joints, 6, white.shape[-1] - 2 * joints - 6], dim=-1
-    )
+    n = true.joint_positions.shape[-1]
+    rest = white[..., 2 * n + 6 :]
     bias = values["joint_position_bias"] + values["joint_position_drift"]
-    bias = bias + values["joint_position_noise"] * position_noise
+    bias = bias + values["joint_position_noise"] * white[..., :n]
     moved = (jacobian @ bias[..., None])[..., 0]
-    velocities = true.joint_velocities + values["joint_velocity_noise"] * velocity_noise
+    velocities = true.joint_velocities + values["joint_velocity_noise"] * white[..., n : 2 * n]
     objects = {}
     shifted = values["object_position_bias"] + values["object_position_drift"]
     turned = values["object_rotation_bias"] + values["object_rotation_drift"]
@@ -85,8 +83,11 @@ def measure(true: ArmState, jacobian: Tensor, values: Mapping[str, Tensor], whit
         objects[name] = _moved(pose, shift, turn)
     wrench = true.wrench
     if wrench is not None:
-        spread = values["wrench_noise"].repeat_interleave(3, dim=-1)
-        wrench = wrench + values["wrench_bias"] + values["wrench_drift"] + spread * wrench_noise
+        offset = values["wrench_bias"] + values["wrench_drift"]
+        spread, sample = values["wrench_noise"], white[..., 2 * n : 2 * n + 6]
+        force = wrench[..., :3] + offset[..., :3] + spread[..., :1] * sample[..., :3]
+        torque = wrench[..., 3:] + offset[..., 3:] + spread[..., 1:] * sample[..., 3:]
+        wrench = array_namespace(wrench).concat([force, torque], axis=-1)
     return dataclasses.replace(
         true,
         joint_positions=true.joint_positions + bias,
@@ -99,9 +100,9 @@ def measure(true: ArmState, jacobian: Tensor, values: Mapping[str, Tensor], whit
 
 
 def hold_lost(
-    measured: ArmState, before: ArmState, values: Mapping[str, Tensor], fresh: Tensor, uniform: Tensor
+    measured: ArmState, before: ArmState, values: Mapping[str, Array], fresh: Array, uniform: Array
 ) -> ArmState:
-    """The measured state (N, ...), or parts of the one before where a frame is lost.
+    """The measured state (N, ...), or parts of the one before where a frame is lost; arrays as in `measure`.
 
     Args:
         measured: Of now.
@@ -110,9 +111,10 @@ def hold_lost(
         fresh: Where an episode begins (N,) bool: nothing is lost there.
         uniform: Samples (N, 1 + number of objects) in [0, 1).
     """
+    xp = array_namespace(uniform)
 
-    def keep(lost: Tensor, new: Tensor, old: Tensor) -> Tensor:
-        return torch.where(lost.reshape(-1, *[1] * (new.ndim - 1)), old, new)
+    def keep(lost: Array, new: Array, old: Array) -> Array:
+        return xp.where(lost.reshape(-1, *[1] * (new.ndim - 1)), old, new)
 
     lost = (uniform[:, 0] < values["state_loss"][:, 0]) & ~fresh
     fields = ("joint_positions", "joint_velocities", "tool_pose", "tool_twist", "gripper_width", "wrench")
@@ -134,7 +136,9 @@ def disturb(signal: Tensor, values: Mapping[str, Tensor], name: str) -> Tensor:
     return signal * factor + values[f"{name}_offset"] + values[f"{name}_bias"]
 
 
-def _moved(pose: Tensor, shift: Tensor, turn: Tensor) -> Tensor:
+def _moved(pose: Array, shift: Array, turn: Array) -> Array:
     """A pose (N, 7) shifted and turned by a rotation vector (N, 3), both in the world."""
-    turned = rotation.multiply(rotation.from_rotation_vector(turn), pose[..., 3:])
-    return torch.cat([pose[..., :3] + shift, turned], dim=-1)
+    orientation = pose[..., 3:]
+    if turn.any():
+        orientation = rotation.multiply(rotation.from_rotation_vector(turn), orientation)
+    return array_namespace(pose).concat([pose[..., :3] + shift, orientation], axis=-1)

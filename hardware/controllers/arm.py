@@ -13,6 +13,7 @@ All torques keep the limits of their rate and of themselves. None includes gravi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -20,7 +21,6 @@ from typing import Literal, get_args
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from hardware.controllers import single_arm
 from hardware.controllers.cartesian_impedance import (
     ImpedanceGains,
     cartesian_impedance,
@@ -31,6 +31,7 @@ from hardware.controllers.cartesian_impedance import (
 from hardware.controllers.gripper import move_width, width_from_command
 from hardware.controllers.joint_impedance import JointImpedanceGains, joint_impedance, joint_impedance_arrays
 from hardware.controllers.joint_position import BatchInterpolator, joint_limits, symmetric_limit
+from hardware.controllers.single_arm import Ramp, SingleArm, ramp_of_twist
 from hardware.descriptions.arm import ArmDescription
 from hardware.kinematics import ArmKinematics
 from policies import rotation
@@ -44,6 +45,8 @@ _STATE = (
     "_width", "_width_target",
 )  # fmt: skip
 """What lasts from tick to tick."""
+_RAMP = ("_start", "_end", "_way", "_turn", "_twist")
+"""What of it a twist sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +133,8 @@ class ArmController:
         self._interpolator: BatchInterpolator | None = None
         self._like: Array | None = None
         self._alone = False
-        self._ramp_numbers: tuple[list[float], ...] | None = None
-        self._matrices: tuple[np.ndarray, ...] = ()
-        self._share_number = 0.0
+        self._single: SingleArm | None = None
+        self._in_single = False
 
     # --- life cycle ---------------------------------------------------------------------------------------------
 
@@ -172,6 +174,7 @@ class ArmController:
 
     def state(self) -> dict[str, Array]:
         """Targets, previous torques and mode by name, for `load_state`; call `reset` first."""
+        self._end_single()
         numbers = {"_mode": np.array(get_args(Mode).index(self._mode)), "_period": np.array(self._period)}
         return {name: getattr(self, name) for name in _STATE} | numbers
 
@@ -180,7 +183,7 @@ class ArmController:
         for name in _STATE:
             setattr(self, name, stored[name])
         self._mode, self._period = get_args(Mode)[int(stored["_mode"])], float(stored["_period"])
-        self._interpolator, self._ramp_numbers = None, None
+        self._interpolator, self._in_single = None, False
 
     # --- policy's tick ------------------------------------------------------------------------------------------
 
@@ -210,6 +213,8 @@ class ArmController:
         if type(command) not in _MODES:
             names = ", ".join(t.__name__ for t in _MODES)
             raise TypeError(f"a command of type {type(command).__name__}; an arm takes {names}")
+        if self._alone and mask is None and self._mode == "cartesian" and isinstance(command, CartesianTwist):
+            return self._command_one(command, kinematics, period)
         xp = self._xp
         values = xp.asarray(command.values, dtype=q.dtype, device=device(q))
         finite = xp.all(xp.isfinite(values), axis=-1)
@@ -282,7 +287,7 @@ class ArmController:
             dt: s between calls.
         """
         if self._alone and self._mode == "cartesian":
-            return self._torques_alone(kinematics, q, qd, dt)
+            return self._in_numbers().torques(kinematics, q, qd, dt).reshape(q.shape)
         xp = self._xp
         if self._mode == "torque" and bool(xp.min(self._share) > self.config.torque_hold_periods):
             self._keep(None, self._held(kinematics, q))
@@ -306,50 +311,14 @@ class ArmController:
         self._previous = saturate(wanted, self._previous, self._torque_limit, self._torque_rate_limit, dt)
         return self._previous
 
-    def _torques_alone(self, kinematics: ArmKinematics, q: np.ndarray, qd: np.ndarray, dt: float) -> np.ndarray:
-        """The Cartesian mode of `torques` for one numpy arm, faster; see `single_arm`."""
-        if self._ramp_numbers is None:
-            ramp = (self._start, self._way, self._turn, self._twist)
-            start, way, turn, twist = (array.reshape(-1).tolist() for array in ramp)
-            gains = self._gains
-            limits = (gains.clip_lower, gains.clip_upper, gains.lead)
-            lower, upper, lead = (np.broadcast_to(value, (*self.batch, 6)).reshape(6).tolist() for value in limits)
-            feed = [a * b for a, b in zip(lead, twist, strict=True)]
-            self._ramp_numbers = (start, way, turn, feed, lower, upper)
-            self._matrices = tuple(np.array(value).reshape(6) for value in (gains.stiffness, gains.damping))
-            self._share_number = float(self._share.reshape(-1)[0])
-        start, way, turn, feed, lower, upper = self._ramp_numbers
-        share = self._share_number
-        pose = single_arm.reference_pose(start, way, turn, min(share, 1.0))
-        error = single_arm.pose_error(
-            pose, kinematics.tool_position.reshape(-1).tolist(), kinematics.tool_orientation.reshape(-1).tolist()
-        )
-        if share < 1.0 - 0.5 * dt / self._period:
-            error = [e + f for e, f in zip(error, feed, strict=True)]
-        error = [min(max(e, a), b) for e, a, b in zip(error, lower, upper, strict=True)]
-        gains, n = self._gains, self.description.num_joints
-        wanted = single_arm.impedance_torques(
-            kinematics.jacobian.reshape(6, n),
-            q.reshape(n),
-            qd.reshape(n),
-            np.array(error),
-            self._matrices[0],
-            self._matrices[1],
-            self._posture,
-            (gains.nullspace_stiffness, gains.nullspace_damping, gains.nullspace_clip),
-            gains.regularization,
-        )
-        self._share_number = share + dt / self._period
-        self._share = np.full(self.batch, self._share_number)
-        step = self._torque_rate_limit * dt
-        before = self._previous.reshape(n)
-        wanted = np.minimum(np.maximum(wanted, before - step), before + step)
-        self._previous = np.minimum(np.maximum(wanted, -self._torque_limit), self._torque_limit).reshape(q.shape)
-        return self._previous
-
     def gripper_width(self, dt: float) -> Array:
         """Commanded width (...) m after another `dt` s, moving at the gripper's speed; 0 without a gripper."""
         if self._max_width == 0.0:
+            return self._width
+        if self._alone:
+            width, target, step = float(self._width.item()), float(self._width_target.item()), self._max_speed * dt
+            if width != target:
+                self._width = np.full(self.batch, min(max(target, width - step), width + step))
             return self._width
         self._width = move_width(self._width, self._width_target, self._max_speed, dt)
         return self._width
@@ -357,7 +326,56 @@ class ArmController:
     @property
     def target_pose(self) -> Array:
         """Where the tool shall be at the end of the period: (..., 7), position m and quaternion wxyz, base frame."""
-        return self._end
+        return self._shaped(self._single.ramp.end) if self._in_single and self._single is not None else self._end
+
+    # --- one arm ------------------------------------------------------------------------------------------------
+
+    def _in_numbers(self) -> SingleArm:
+        """The Cartesian mode of one numpy arm, faster: it holds reference and torques until `_end_single`."""
+        if self._single is None:
+            self._single = SingleArm(self._gains, *self._constants)
+        if not self._in_single:
+            start, end, way, turn, twist = (getattr(self, name).ravel().tolist() for name in _RAMP)
+            share, previous = float(self._share.ravel()[0]), self._previous.ravel().tolist()
+            ramp = Ramp(start=start, end=end, way=way, turn=turn, twist=twist)
+            self._single.begin(ramp, self._period, share, previous)
+            self._in_single = True
+        return self._single
+
+    def _end_single(self) -> None:
+        """Bring what the arm's own arrays say up to date, before they are read or changed."""
+        if self._in_single and self._single is not None:
+            single = self._single
+            self._share, self._previous = np.full(self.batch, single.share), self._shaped(single.previous)
+            for name in _RAMP:
+                setattr(self, name, self._shaped(getattr(single.ramp, name[1:])))
+        self._in_single = False
+
+    def _shaped(self, numbers: list[float]) -> np.ndarray:
+        return np.array(numbers).reshape(*self.batch, -1)
+
+    def _command_one(self, command: CartesianTwist, kinematics: ArmKinematics, period: float) -> np.ndarray:
+        """`command` of a twist in the Cartesian mode of one numpy arm, faster."""
+        single = self._in_numbers()
+        values = np.asarray(command.values, dtype=np.float64).ravel().tolist()
+        finite = all(map(math.isfinite, values))
+        ramp = ramp_of_twist(
+            values if finite else [0.0] * 6,
+            command.frame == "tool",
+            single.ramp.end,
+            kinematics.tool_position.ravel().tolist(),
+            kinematics.tool_orientation.ravel().tolist(),
+            single.clip,
+            None if self._workspace is None else (self._workspace[0].tolist(), self._workspace[1].tolist()),
+            period,
+        )
+        single.follow(ramp, period)
+        gripper = float(np.asarray(command.gripper).ravel()[0])
+        if math.isfinite(gripper):
+            opened = min(max(gripper, -1.0), 1.0) + 1.0
+            self._width_target = np.full(self.batch, 0.5 * self._max_width * opened)
+        self._period = period
+        return np.full(self.batch, not finite)
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -391,7 +409,7 @@ class ArmController:
     def _keep(self, mask: Array | None, values: dict[str, Array]) -> None:
         """Set attributes where `mask` (...) is true or everywhere; copies, since engines reuse their arrays."""
         xp = self._xp
-        self._ramp_numbers = None
+        self._end_single()
         for name, value in values.items():
             if mask is None:
                 setattr(self, name, xp.asarray(value, copy=True))
@@ -420,7 +438,8 @@ class ArmController:
     def _update_gains(self) -> None:
         if self._like is None:
             return
-        self._ramp_numbers = None
+        self._end_single()
+        self._single = None
         gains = self.config.compliant if self._set == "compliant" else self.config.precise
         self._gains = impedance_arrays(gains, self._like, *self._scales)
         self._joint_gains = joint_impedance_arrays(self.config.joint, self._torque_limit, *self._scales)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,17 @@ def list_descriptions() -> list[str]:
 def load_description(name_or_path: str | Path) -> QuadrotorDescription | ArmDescription:
     """Read a robot description by name (`crazyflie`, `panda`) or from a YAML file.
 
+    Those that ship with the package are read once per process and shared: nobody may write into their arrays.
+
     Raises:
         FileNotFoundError: No such robot; the message lists those that exist.
         ValueError: A field is missing, unknown, unphysical or has the wrong shape.
     """
     path = _find(name_or_path, _FOLDER)
+    return _load_shipped(path) if path.parent == _FOLDER else _load(path)
+
+
+def _load(path: Path) -> QuadrotorDescription | ArmDescription:
     try:
         data = _read(path)
         kind = data.get("kind") if isinstance(data, dict) else None
@@ -49,6 +56,10 @@ def load_description(name_or_path: str | Path) -> QuadrotorDescription | ArmDesc
         raise ValueError(f"kind is {kind!r}; supported: {', '.join(repr(kind) for kind in _KINDS)}")
     except (ValueError, TypeError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+# Parsing YAML takes 20 ms, and tasks ask for their robot at the start of every episode.
+_load_shipped = functools.cache(_load)
 
 
 def load_arm(name_or_path: str | Path) -> ArmDescription:

@@ -237,3 +237,47 @@ def test_the_scenes_time_step_and_no_contact_at_home():
     mujoco.mj_forward(engine.model, data)
     assert engine.model.opt.timestep == 0.001
     assert data.ncon == 0
+
+
+def test_one_environment_and_many_measure_the_same_while_the_arm_moves_and_pushes():
+    """One environment is measured with fewer and other calls: a Jacobian, a wrench and a twist of their own."""
+    yaw = np.array([0.3, 0.0, 0.0])
+    scene = Scene(arms=(ArmMount(wrench=True, position=(0.1, -0.2, 0.0), yaw=0.7),), bodies=(CUBE, STAND))
+    one, many = MujocoEngine(scene, 1), MujocoEngine(scene, 3)
+    description = load_arm("panda")
+    home = np.array(description.home)
+    for engine in (one, many):
+        count = engine.num_envs
+        pose = np.array([0.5, 0.1, 0.4, *rotation.from_rotation_vector(yaw)])
+        engine.place(
+            np.arange(count),
+            Placement(joints={"arm": np.tile(home, (count, 1))}, poses={CUBE.name: np.tile(pose, (count, 1))}),
+        )
+    rng = np.random.default_rng(0)
+    fastest = 0.0
+    for step in range(150):
+        torques = 8.0 * np.sin(0.05 * step + np.arange(7)) + rng.normal(size=7)
+        for engine in (one, many):
+            engine.substep({"arm": np.tile(torques, (engine.num_envs, 1))}, {"arm": np.full(engine.num_envs, 0.03)})
+            if step % 50 == 49:
+                engine.refresh()
+        if step % 10 == 9:
+            for engine in (one, many):
+                engine.push(CUBE.name, np.full((engine.num_envs, 3), 0.5))
+            first, second = one.kinematics("arm"), many.kinematics("arm")
+            for name in ("tool_position", "tool_orientation", "jacobian"):
+                np.testing.assert_allclose(getattr(first, name)[0], getattr(second, name)[1], atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(one.wrench("arm")[0], many.wrench("arm")[1], atol=1e-7)
+            np.testing.assert_allclose(one.twist(CUBE.name)[0], many.twist(CUBE.name)[1], atol=1e-8)
+            assert one.width("arm") == pytest.approx(many.width("arm")[:1], abs=1e-9)
+            fastest = max(fastest, np.abs(one.twist(CUBE.name)[0, 3:]).max())
+            # A second way to the Jacobian: the robot's own functions, in the base's frame.
+            if step % 50 == 49:
+                q, qd = one.joints("arm")
+                base = np.array([np.cos(0.35), 0.0, 0.0, np.sin(0.35)])
+                expected = forward_kinematics(description, q[0]).jacobian @ qd[0]
+                twist = first.jacobian[0] @ qd[0]
+                turned = np.concatenate([rotation.rotate(base, part) for part in (expected[:3], expected[3:])])
+                np.testing.assert_allclose(twist, turned, atol=1e-9)
+    assert fastest > 0.1
+    assert np.linalg.norm(one.wrench("arm")) > 0.1

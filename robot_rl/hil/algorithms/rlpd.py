@@ -1,0 +1,287 @@
+"""Reinforcement learning with prior data (Ball et al. 2023) and a person who corrects (HIL-SERL, Luo et al. 2024).
+
+Soft actor-critic on batches of which half are the person's steps. The critics are an ensemble with layer norm; the
+target is the least of a few drawn members, after n steps of reward:
+
+    y = Σ_{k<m} γᵏ r_k + γᵐ min_i Q'_i(s_m, a'),   a' ~ π(s_m)
+
+Grippers are open or closed: a double deep Q-network of their own, with a penalty for every change,
+
+    y_g = Σ γᵏ r_k - p·[toggled] + γᵐ Q'_g(s_m, argmax_a score(s_m, a)),
+
+decides together with the person's habits (`networks.GripperChoice`).
+
+The actor also stays near the person's actions, but only where the critic holds them to be better than its own (the
+Q filter of Nair et al. 2018): so it begins as a clone and may become faster than the person. What is deployed is a
+running average of the actor's weights, which is steadier than any of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robot_rl.hil.algorithms.base import Acting, Sizes, WarmStartConfig, clone, habit_loss, opens
+from robot_rl.hil.networks import Critics, HilPolicy, track
+from robot_rl.hil.replay import PERSON, Batch, Replay
+
+
+@dataclass(frozen=True, kw_only=True)
+class RlpdConfig:
+    """RLPD with interventions."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of all networks."""
+    critics: int = 2
+    """Members of the ensemble."""
+    sampled: int = 2
+    """Members of which the least is the target."""
+    batch: int = 256
+    """Transitions of an update, half of them the person's."""
+    discount: float = 0.97
+    """Per control step."""
+    n_step: int = 3
+    """Steps of reward before the critics take over."""
+    learning_rate: float = 3e-4
+    """Of actor and critics."""
+    track_rate: float = 0.005
+    """Of the target critics, per update."""
+    average_rate: float = 0.002
+    """Of the deployed average of the actor, per update."""
+    actor_period: int = 2
+    """Updates of the critics per update of the actor."""
+    initial_temperature: float = 0.002
+    """Weight of the entropy at the start."""
+    target_entropy: float = -1.8
+    """Per continuous element of the action, nats; SAC's usual -1/2 is much noise for precise work."""
+    clone_weight: float = 1.0
+    """Weight of staying near the person's actions against the value, which is scaled to mean 1."""
+    own_weight: float = 1.0
+    """That of staying near what the policy itself did, relative to the person's actions."""
+    advantage_scale: float = 0.05
+    """Actions that are better by this share of the value count e times as much (AWAC, Nair et al. 2020)."""
+    value_weight: float = 0.0
+    """Of following the gradient of the critics."""
+    gripper_penalty: float = 0.02
+    """Taken off the reward of a step in which a gripper changes."""
+    warm_start: WarmStartConfig = WarmStartConfig()
+    """Cloning before the first step."""
+    critic_warm_up: int = 1000
+    """Updates of the critics alone, before the actor follows them."""
+    start_after: int = 200
+    """Online steps before the first update."""
+    max_gradient_norm: float = 10.0
+    """Of the critics and of the actor."""
+
+
+class Rlpd:
+    """The learner's state: actor, critics, their targets and optimizers."""
+
+    def __init__(self, sizes: Sizes, config: RlpdConfig, seed: int) -> None:
+        """Build untrained networks."""
+        torch.manual_seed(seed)
+        self.config, self.sizes = config, sizes
+        self.generator = np.random.default_rng(seed)
+        self.noise = torch.Generator().manual_seed(seed)
+        self.updates = 0
+        self.actor = HilPolicy(sizes.observation, sizes.layout, config.hidden)
+        self.average = copy.deepcopy(self.actor)
+        self.critics = Critics(sizes.observation + sizes.layout.size, config.critics, config.hidden)
+        self.targets = copy.deepcopy(self.critics)
+        self.gripper_targets = copy.deepcopy(self.actor.grippers)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(config.initial_temperature)))
+        self._make_optimizers()
+
+    def _make_optimizers(self) -> None:
+        rate = self.config.learning_rate
+        grippers = list(self.actor.grippers.parameters()) if self.actor.grippers is not None else []
+        ours = {id(p) for p in grippers}
+        self._continuous = [p for p in self.actor.parameters() if id(p) not in ours]
+        self._critical = [*self.critics.parameters(), *grippers]
+        self._actor_optimizer = torch.optim.Adam(self._continuous, rate, fused=True)
+        self._critic_optimizer = torch.optim.Adam(self._critical, rate, fused=True)
+        self._temperature_optimizer = torch.optim.Adam([self.log_temperature], rate, fused=True)
+
+    # Algorithm
+
+    def warm_start(self, replay: Replay) -> dict[str, float]:
+        """Take the features' scale from the demonstrations and clone the person."""
+        rows = replay.rows_of(demonstrations=True)
+        if not len(rows):
+            return {}
+        seen = torch.from_numpy(replay.column("observation")[rows])
+        self.actor.scaler.fit(seen, self.config.warm_start.scaler_floor)
+        found = clone(self.actor, replay, self.config.warm_start, self.generator, self.noise)
+        self.average.load_state_dict(self.actor.state_dict())
+        self._make_optimizers()
+        return found
+
+    def ready(self, replay: Replay) -> bool:
+        """Whether there are online steps and demonstrations enough."""
+        return replay.online >= self.config.start_after and replay.demonstrations > 0
+
+    def update(self, replay: Replay) -> dict[str, Tensor]:
+        """Critics, and every `actor_period` times the actor, on one batch."""
+        config = self.config
+        half = config.batch // 2
+        draw = {"n_step": config.n_step, "discount": config.discount}
+        parts = [
+            replay.sample(config.batch - half, self.generator, demonstrations=False, **draw),  # type: ignore[arg-type]
+            replay.sample(half, self.generator, demonstrations=True, **draw),  # type: ignore[arg-type]
+        ]
+        found = self._update_critics(parts)
+        self.updates += 1
+        if self.updates > config.critic_warm_up and self.updates % config.actor_period == 0:
+            found.update(self._update_actor(parts))
+        track(self.targets, self.critics, config.track_rate)
+        if self.actor.grippers is not None:
+            assert self.gripper_targets is not None
+            track(self.gripper_targets, self.actor.grippers, config.track_rate)
+        track(self.average, self.actor, config.average_rate)
+        return found
+
+    def policy(self) -> HilPolicy:
+        """The running average of the actor."""
+        return self.average
+
+    def behaviour(self) -> Acting:
+        """The actor and its critics."""
+        return Acting(self.actor, self.critics)
+
+    def _update_critics(self, parts: list[Batch]) -> dict[str, Tensor]:
+        config, layout = self.config, self.sizes.layout
+        observation, action, reward, discount, after = (
+            torch.cat([getattr(part, name) for part in parts])
+            for name in ("observation", "action", "reward", "discount", "next_observation")
+        )
+        features = self.actor.scaler(observation)
+        with torch.no_grad():
+            next_features = self.actor.scaler(after)
+            noise = torch.randn(len(after), len(layout.continuous), generator=self.noise)
+            continuous, _ = self.actor.sample(next_features, noise)
+            next_action, next_scores = self._complete(next_features, continuous)
+            members = torch.randperm(config.critics, generator=self.noise)[: config.sampled]
+            chosen = None if config.sampled >= config.critics else members
+            value = self.targets(torch.cat([next_features, next_action], -1), chosen).amin(0)
+            target = reward + discount * value
+        values = self.critics(torch.cat([features, action], -1))
+        loss = (values - target).square().mean(1).sum()
+        found = {"critic_loss": loss.detach(), "value": values.detach().mean(), "target": target.mean()}
+        if self.actor.grippers is not None:
+            assert next_scores is not None
+            gripper_loss = self._gripper_loss(parts, features, action, reward, discount, next_features, next_scores)
+            loss = loss + gripper_loss
+            found["gripper_loss"] = gripper_loss.detach()
+        self._critic_optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._critical, config.max_gradient_norm)
+        self._critic_optimizer.step()
+        return found
+
+    def _gripper_loss(
+        self,
+        parts: list[Batch],
+        features: Tensor,
+        action: Tensor,
+        reward: Tensor,
+        discount: Tensor,
+        next_features: Tensor,
+        next_scores: Tensor,
+    ) -> Tensor:
+        """Double Q-learning of the grippers, with the penalty in every target, and the person's habits."""
+        config, layout = self.config, self.sizes.layout
+        assert self.actor.grippers is not None and self.gripper_targets is not None
+        chosen = opens(action, layout)  # (N, G)
+        with torch.no_grad():
+            before = opens(torch.cat([part.previous for part in parts]), layout)
+            penalty = config.gripper_penalty * (chosen != before).float()
+            best = next_scores.argmax(-1, keepdim=True)
+            later = self.gripper_targets.values(next_features).gather(-1, best)[..., 0]
+            target = reward[:, None] - penalty + discount[:, None] * later
+        own = self.actor.grippers.values(features).gather(-1, chosen[..., None])[..., 0]
+        loss = (own - target).square().mean()
+        person = torch.cat([part.driver for part in parts]) == PERSON
+        blur = config.warm_start.feature_noise * torch.randn(features.shape, generator=self.noise)
+        habit = habit_loss(self.actor.grippers, features + blur, chosen)
+        return loss + 0.1 * (habit * person).mean()
+
+    def _update_actor(self, parts: list[Batch]) -> dict[str, Tensor]:
+        config, layout = self.config, self.sizes.layout
+        observation = torch.cat([part.observation for part in parts])
+        action = torch.cat([part.action for part in parts])
+        person = torch.cat([part.driver for part in parts]) == PERSON
+        features = self.actor.scaler(observation)
+        noise = torch.randn(len(features), len(layout.continuous), generator=self.noise)
+        continuous, density = self.actor.sample(features, noise)
+        temperature = self.log_temperature.exp().detach()
+        complete, _ = self._complete(features, continuous)
+        self.critics.requires_grad_(False)
+        value = self.critics(torch.cat([features, complete], -1)).mean(0)
+        self.critics.requires_grad_(True)
+        scale = value.detach().abs().mean().clamp(min=0.05)
+        loss = (temperature * density - value).mean() / scale
+        found = {"entropy": -density.detach().mean(), "temperature": temperature}
+        # Whose actions to stay near: the person's, and own ones that turned out better than what it would do now.
+        with torch.no_grad():
+            advantage = self.critics(torch.cat([features, action], -1)).mean(0) - value
+        near = torch.where(person, 1.0, config.own_weight) * (advantage / (config.advantage_scale * scale)).exp().clamp(
+            max=10.0
+        )
+        blur = config.warm_start.feature_noise * torch.randn(features.shape, generator=self.noise)
+        mean = torch.tanh(self.actor.gaussian(features + blur)[0])
+        away = (mean - action[:, list(layout.continuous)]).square().sum(-1)
+        loss = config.value_weight * loss + config.clone_weight * (near * away).sum() / near.sum()
+        found["person_better"] = (advantage[person] > 0).float().mean()
+        found["clone_error"] = away.detach()[person].mean()
+        found["adv_std"] = (advantage / scale).std()
+        self._actor_optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._continuous, config.max_gradient_norm)
+        self._actor_optimizer.step()
+        wanted = config.target_entropy * len(layout.continuous)
+        temperature_loss = -self.log_temperature.exp() * (density.detach().mean() + wanted)
+        self._temperature_optimizer.zero_grad()
+        temperature_loss.backward()
+        self._temperature_optimizer.step()
+        return found
+
+    def _complete(self, features: Tensor, continuous: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The action whose grippers do what they hold to be best, and the grippers' scores (N, G, 2)."""
+        if self.actor.grippers is None:
+            return continuous, None
+        with torch.no_grad():
+            scores = self.actor.grippers.scores(features)
+        commands = torch.where(scores[..., 1] > scores[..., 0], 1.0, -1.0)
+        return self.actor.assemble(continuous, commands), scores
+
+    # Storage
+
+    def _parts(self) -> dict[str, nn.Module]:
+        parts: dict[str, nn.Module] = {
+            "actor": self.actor, "average": self.average, "critics": self.critics, "targets": self.targets,
+        }  # fmt: skip
+        if self.gripper_targets is not None:
+            parts["gripper_targets"] = self.gripper_targets
+        return parts
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Networks, optimizers, counters and generators."""
+        state = {f"{part}/{k}": v for part, module in self._parts().items() for k, v in module.state_dict().items()}
+        state["log_temperature"] = self.log_temperature.detach()
+        state["updates"] = torch.tensor(self.updates)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from there."""
+        for part, module in self._parts().items():
+            prefix = f"{part}/"
+            module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        with torch.no_grad():
+            self.log_temperature.copy_(state["log_temperature"])
+        self.updates = int(state["updates"])

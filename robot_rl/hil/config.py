@@ -1,0 +1,115 @@
+"""Settings of a human-in-the-loop run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from tyro.conf import Positional
+
+from robot_rl.hil.algorithms.rlpd import RlpdConfig
+from robot_rl.hil.operators import OperatorConfig
+
+AlgorithmName = Literal["rlpd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorConfig:
+    """The process that runs the robot."""
+
+    steps: int = 9000
+    """Control steps of the whole run, demonstrations included."""
+    demonstrations: int = 20
+    """Episodes that the person drives before there is a policy."""
+    speed: float = 1.0
+    """Simulated seconds per second of wall time; a robot has 1."""
+    operator: Literal["scripted", "keyboard", "gamepad"] = "scripted"
+    """Who corrects: the task's scripted expert with a person's weaknesses, or a person at a device."""
+    scripted: OperatorConfig = OperatorConfig()
+    """How the scripted one behaves."""
+    cameras: tuple[str, ...] = ()
+    """Cameras whose pictures the policy gets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerConfig:
+    """The process that learns."""
+
+    update_ratio: float = 4.0
+    """Updates per control step, as far as the core allows."""
+    publish_every: int = 50
+    """Updates between two versions of the policy for the robot."""
+    checkpoint_seconds: float = 30.0
+    """s of wall time between checkpoints."""
+    demonstrations: Path | None = None
+    """Recorded episodes to begin with: a log, or a folder of logs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HilConfig:
+    """Train a policy on a robot that a person corrects; ends with an evaluation and a bundle."""
+
+    task: Positional[str]
+    """Task of an arm, e.g. arm-pick-lift."""
+    algorithm: AlgorithmName = "rlpd"
+    """How it learns."""
+    seed: int = 0
+    """Decides everything that is random, but for the moments at which messages arrive."""
+    out: Path | None = None
+    """Folder of the run; runs/hil/TASK-ALGORITHM-SEED if not given. Called again, the run goes on."""
+    randomization: str = "default"
+    """`default`, `none`, or a YAML file of randomization terms."""
+    settings: Mapping[str, float] = field(default_factory=dict)
+    """The task's own settings, e.g. `clearance 0.0005`."""
+    port: int = 0
+    """TCP port of the link between actor and learner on this machine; 0 takes a free one."""
+    evaluation_episodes: int = 100
+    """Episodes of the final evaluation, without help; 0 leaves it out."""
+    actor: ActorConfig = ActorConfig()
+    """The robot's side."""
+    learner: LearnerConfig = LearnerConfig()
+    """The learning side."""
+    rlpd: RlpdConfig = RlpdConfig()
+    """Settings of `rlpd`."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is."""
+        return self.out or Path("runs") / "hil" / f"{self.task}-{self.algorithm}-{self.seed}"
+
+
+def save(config: HilConfig, path: Path) -> None:
+    """Write a config as JSON."""
+    path.write_text(to_json(config))
+
+
+def to_json(config: HilConfig) -> str:
+    """A config as text."""
+    return json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n"
+
+
+def load(path: Path) -> HilConfig:
+    """Read a config that `save` wrote."""
+    return _rebuild(HilConfig, json.loads(path.read_text()))
+
+
+def _rebuild(kind: Any, data: Mapping[str, Any]) -> Any:
+    """A dataclass from what `dataclasses.asdict` and JSON made of it."""
+    hints = get_type_hints(kind)
+    values = {}
+    for one in dataclasses.fields(kind):
+        if one.name not in data:
+            continue
+        value, hint = data[one.name], hints[one.name]
+        if dataclasses.is_dataclass(hint):
+            value = _rebuild(hint, value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        elif value is not None and "Path" in str(hint):
+            value = Path(value)
+        values[one.name] = value
+    return kind(**values)

@@ -1,0 +1,178 @@
+"""The learner: trains on what the actor sends, as fast as its core allows, and sends policies back.
+
+What arrives is on its disk before it is acknowledged, and the algorithm's state is checkpointed whole or not at all:
+killed and started again, it goes on from there.
+
+    python -m robot_rl.hil.learner RUN_FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save, save_file
+from torch.utils.tensorboard import SummaryWriter
+
+from robot_rl.hil.algorithms.base import Algorithm
+from robot_rl.hil.config import HilConfig, load
+from robot_rl.hil.keys import local_keys
+from robot_rl.hil.memory import Memory
+from robot_rl.hil.receiver import Receiver
+from robot_rl.hil.setup import find_arm_task, keys_folder, make_algorithm, schema_of
+
+_logger = logging.getLogger(__name__)
+_BURST = 8
+"""Updates between two looks at what has arrived."""
+
+
+class Learning:
+    """An algorithm at work on a memory that grows: how far it may go, and where it stands."""
+
+    def __init__(self, algorithm: Algorithm, memory: Memory, config: HilConfig) -> None:
+        """Nothing is learned yet."""
+        self.algorithm, self.memory, self.config = algorithm, memory, config
+        self.warm = False
+        """Whether the policy has been begun from demonstrations."""
+        self._begun_at: int | None = None
+
+    def warm_start(self) -> bool:
+        """Begin the policy once all demonstrations are there; true when that has just happened."""
+        wanted = self.config.actor.demonstrations
+        if self.warm or self.memory.demonstrations < wanted:
+            return False
+        figures = self.algorithm.warm_start(self.memory.replay)
+        _logger.info("%d demonstrations, %s", self.memory.demonstrations, figures)
+        self.warm = True
+        return True
+
+    def due(self) -> int:
+        """Updates that the robot's steps allow and that have not been done."""
+        if not self.warm or not self.algorithm.ready(self.memory.replay):
+            return 0
+        return int(self.config.learner.update_ratio * self.memory.replay.online) - self.algorithm.updates
+
+    def work(self, most: int) -> dict[str, float]:
+        """Do up to `most` of the updates that are due; figures of the last one."""
+        found: dict[str, Any] = {}
+        for _ in range(min(most, self.due())):
+            found = self.algorithm.update(self.memory.replay)
+        return {name: float(value) for name, value in found.items()}
+
+
+def run(config: HilConfig, folder: Path, ready: Path | None = None) -> None:
+    """Learn until the run's steps have arrived and their updates are done, or until told to stop.
+
+    Args:
+        config: Settings of the run.
+        folder: The run's.
+        ready: File to which the endpoint is written once it listens.
+    """
+    torch.set_num_threads(1)
+    task = find_arm_task(config)
+    schema = schema_of(config, task)
+    own = folder / "learner"
+    _, keys = local_keys(keys_folder(folder))
+    # Started again, it listens where the actor already looks for it.
+    before = ready.read_text() if ready is not None and ready.is_file() else ""
+    receiver = Receiver(own / "records", schema, before or f"tcp://127.0.0.1:{config.port or '*'}", keys)
+    learning = Learning(make_algorithm(config, task), Memory(schema), config)
+    if config.learner.demonstrations is not None:
+        learning.memory.take_demonstrations(config.learner.demonstrations)
+    learning.memory.take(receiver.history())
+    checkpoint = own / "checkpoint.safetensors"
+    if checkpoint.is_file():
+        learning.algorithm.load_state_dict(load_file(checkpoint))
+        learning.warm = True
+        _logger.info("going on from update %d, %d steps", learning.algorithm.updates, learning.memory.steps)
+    receiver.start()
+    if learning.warm:
+        _publish(receiver, learning.algorithm)
+    if ready is not None:
+        _write(ready, receiver.endpoint)
+    board = SummaryWriter(own / "tensorboard")
+    stopping: list[bool] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.append(True))
+    try:
+        _loop(config, learning, receiver, checkpoint, board, own / "progress.jsonl", stopping)
+    finally:
+        if learning.warm:
+            _save(checkpoint, learning.algorithm)
+        receiver.stop()
+        board.close()
+
+
+def _loop(
+    config: HilConfig,
+    learning: Learning,
+    receiver: Receiver,
+    checkpoint: Path,
+    board: SummaryWriter,
+    progress: Path,
+    stopping: list[bool],
+) -> None:
+    memory, algorithm = learning.memory, learning.algorithm
+    published, saved, logged = algorithm.updates, time.monotonic(), (time.monotonic(), time.process_time(), 0)
+    figures: dict[str, float] = {}
+    while not stopping:
+        due = learning.due()
+        memory.take(receiver.poll(0.0 if due else 0.05))
+        if learning.warm_start():
+            _publish(receiver, algorithm)
+            _save(checkpoint, algorithm)
+        if memory.steps >= config.actor.steps and memory.between_episodes and learning.due() <= 0:
+            return
+        figures = learning.work(_BURST) or figures
+        if learning.warm and algorithm.updates >= published + config.learner.publish_every:
+            _publish(receiver, algorithm)
+            published = algorithm.updates
+        now = time.monotonic()
+        if learning.warm and now > saved + config.learner.checkpoint_seconds:
+            _save(checkpoint, algorithm)
+            saved = now
+        if now > logged[0] + 5.0:
+            rate = (algorithm.updates - logged[2]) / max(1e-9, time.process_time() - logged[1])
+            row = {
+                "wall_s": time.time(), "steps": memory.steps, "updates": algorithm.updates,
+                "update_ratio": algorithm.updates / max(1, memory.replay.online),
+                "updates_per_cpu_s": rate, "demonstration_steps": memory.replay.demonstrations,
+                "waiting": receiver.status.waiting, **figures,
+            }  # fmt: skip
+            with progress.open("a") as stream:
+                stream.write(json.dumps(row) + "\n")
+            for name, value in row.items():
+                board.add_scalar(f"learner/{name}", value, memory.steps)
+            logged = (now, time.process_time(), algorithm.updates)
+
+
+def _publish(receiver: Receiver, algorithm: Algorithm) -> None:
+    """Send the policy that acts, as a copy: the next update writes into the same tensors."""
+    state = {name: value.clone() for name, value in algorithm.behaviour().state_dict().items()}
+    receiver.publish(algorithm.updates, save(state))
+
+
+def _save(path: Path, algorithm: Algorithm) -> None:
+    """Write a checkpoint whole or not at all."""
+    fresh = path.with_name(path.name + ".new")
+    save_file({name: value.contiguous() for name, value in algorithm.state_dict().items()}, fresh)
+    os.replace(fresh, path)
+
+
+def _write(path: Path, text: str) -> None:
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text)
+    os.replace(fresh, path)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="learner %(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    where = Path(sys.argv[1])
+    run(load(where / "config.json"), where, where / "learner" / "endpoint")

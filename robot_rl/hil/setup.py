@@ -1,0 +1,102 @@
+"""What actor, learner and evaluation build alike from a run's config."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from hardware.descriptions import load_arm
+from hardware.teleop.device import Device
+from policies.actions import action_size
+from policies.observations import observation_size
+from robot_rl.errors import UserError, unknown_name
+from robot_rl.evaluate import randomization_terms
+from robot_rl.hil.algorithms import ALGORITHMS
+from robot_rl.hil.algorithms.base import Algorithm, Sizes
+from robot_rl.hil.config import HilConfig
+from robot_rl.hil.layout import action_layout
+from robot_rl.hil.operators import Operator, ScriptedOperator
+from robot_rl.hil.person import PersonOperator, open_device
+from robot_rl.hil.plant import Moment, SimulatedPlant, expert_action
+from robot_rl.hil.schema import Schema
+from sim.tasks import TASKS
+from sim.tasks.arm import ArmTask, with_settings
+
+START_SEED = 10_000
+"""Seed 0's robot: starts that evaluation, which counts from 0, never draws."""
+
+
+def find_arm_task(config: HilConfig) -> ArmTask:
+    """The task with the settings and the randomization that the config names.
+
+    Raises:
+        UserError: There is none, or it has no arm.
+    """
+    if config.task not in TASKS:
+        raise unknown_name("task", config.task, TASKS)
+    task = TASKS[config.task]
+    if not isinstance(task, ArmTask):
+        raise UserError(f"task {config.task!r} has no arm; `robot-rl hil` trains arms, such as arm-pick-lift")
+    try:
+        task = with_settings(task, config.settings)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return dataclasses.replace(task, randomization=randomization_terms(task, config.randomization))
+
+
+def sizes_of(config: HilConfig, task: ArmTask) -> Sizes:
+    """What algorithms need to know."""
+    shapes = {camera.name: (camera.height, camera.width, 3) for camera in task.scene.cameras}
+    if missing := [name for name in config.actor.cameras if name not in shapes]:
+        raise UserError(f"task {task.name!r} has no camera {missing[0]!r}; it has {', '.join(shapes) or 'none'}")
+    return Sizes(
+        observation=observation_size(task.terms),
+        layout=action_layout(task.action),
+        images={name: shapes[name] for name in config.actor.cameras},
+    )
+
+
+def schema_of(config: HilConfig, task: ArmTask) -> Schema:
+    """What records of the run look like."""
+    return Schema(
+        observation=observation_size(task.terms),
+        action=action_size(task.action),
+        images=dict(sizes_of(config, task).images),
+        task=task.name,
+        robot=load_arm(task.robot).interface.name,
+        control_rate_hz=task.control_rate_hz,
+    )
+
+
+def make_algorithm(config: HilConfig, task: ArmTask) -> Algorithm:
+    """A fresh learner; in the actor, what acts is part of it."""
+    return ALGORITHMS[config.algorithm](sizes_of(config, task), getattr(config, config.algorithm), config.seed)
+
+
+def make_plant(config: HilConfig, task: ArmTask, life: int) -> SimulatedPlant:
+    """The simulated robot; `life` counts the actor's starts, so that a restarted one meets other episodes."""
+    return SimulatedPlant(task, seed=START_SEED + 1000 * config.seed + life, cameras=config.actor.cameras)
+
+
+def make_people(config: HilConfig, task: ArmTask, life: int) -> tuple[Operator, Operator, Device | None]:
+    """Who demonstrates, who corrects, and the device that they hold, which the caller closes."""
+    if config.actor.operator != "scripted":
+        device = open_device(config.actor.operator)
+        teacher = PersonOperator(device, task.action, task.period, demonstrates=True)
+        return teacher, PersonOperator(device, task.action, task.period), device
+    generator = np.random.default_rng((config.seed, life, 1))
+    layout = action_layout(task.action)
+
+    def expert(moment: Moment) -> np.ndarray:
+        return expert_action(task, moment.state, moment.setpoint)
+
+    settings = config.actor.scripted
+    demonstrator = ScriptedOperator(dataclasses.replace(settings, rule="always"), layout, expert, generator)
+    return demonstrator, ScriptedOperator(settings, layout, expert, generator), None
+
+
+def keys_folder(folder: Path) -> Path:
+    """Where a run keeps its keys."""
+    return folder / "keys"
