@@ -1,6 +1,6 @@
 # Every target does its own set-up: on a fresh machine with Python and pip, `make demo` or `make test` is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench clean
+.PHONY: help setup demo test test-all check format bench bench-hil clean
 
 # Small networks run fastest on one thread; several processes share the cores.
 export OMP_NUM_THREADS ?= 1
@@ -35,6 +35,9 @@ format: setup ## sort imports, fix what can be fixed, format
 
 bench: setup ## measure what docs/benchmarks claims: speed, experts, training (hours; `make bench PART=speed` 2 minutes)
 	$(BIN)/python -m robot_rl.bench $(PART)
+
+bench-hil: setup ## measure human-in-the-loop learning, resumable (hours; `make bench-hil CELLS=pick-lift`)
+	$(BIN)/python -m robot_rl.bench.hil $(if $(CELLS),--cells $(CELLS))
 
 clean: ## remove .venv, caches and build results; runs/ stays
 	rm -rf .venv .bootstrap build dist install log *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -76,6 +77,7 @@ def write_bundle(
     inputs: np.ndarray,
     expected: np.ndarray,
     card: str,
+    images: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """Write a bundle and check it; an existing bundle of that name is replaced whole or not at all.
 
@@ -86,6 +88,8 @@ def write_bundle(
         inputs: Shape (K, D) float32, observations to store, K ≥ 64.
         expected: Shape (K, H, A) float32, the actions of the network that was trained.
         card: Text of `card.md`.
+        images: Shape (K, H, W, 3) uint8 by camera, pictures to store beside the observations; the cameras are those of
+            the manifest.
 
     Raises:
         BundleError: What was written does not pass `check_bundle`, or `folder` holds something else.
@@ -97,7 +101,8 @@ def write_bundle(
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         (fresh / "policy.onnx").write_bytes(network)
-        np.savez(fresh / "vectors.npz", observation=inputs, action=expected)
+        pictures: dict[str, Any] = {f"image_{camera}": stored for camera, stored in (images or {}).items()}
+        np.savez_compressed(fresh / "vectors.npz", observation=inputs, action=expected, **pictures)
         (fresh / "card.md").write_text(card)
         files = {p.name: _sha256(p) for p in sorted(fresh.iterdir())}
         contents = dataclasses.replace(contents, files=files)
@@ -244,6 +249,8 @@ def _observation_violations(contents: Manifest) -> list[str]:
     needed = observations.needed_signals(contents.observation)
     if missing := sorted(set(needed) - set(contents.robot.signals)):
         problems.append(f"robot.signals lacks {', '.join(missing)}, which the terms read")
+    if contents.images and "images" not in contents.robot.signals:
+        problems.append(f"robot.signals lacks images, but the network sees {', '.join(contents.images)}")
     return problems
 
 
@@ -251,6 +258,7 @@ def _network_violations(folder: Path, contents: Manifest) -> list[str]:
     try:
         with np.load(folder / "vectors.npz", allow_pickle=False) as stored:
             inputs, expected = stored["observation"], stored["action"]
+            images = {f"image_{camera}": stored[f"image_{camera}"] for camera in contents.images}
     except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         return [f"vectors.npz cannot be read: {error}"]
     if inputs.dtype.kind != "f" or expected.dtype.kind != "f":
@@ -260,15 +268,21 @@ def _network_violations(folder: Path, contents: Manifest) -> list[str]:
             f"vectors.npz: observation has shape {inputs.shape}, expected (≥ {MIN_VECTORS}, "
             f"{contents.observation_size})"
         ]
+    for camera, shape in contents.images.items():
+        found, wanted = images[f"image_{camera}"], (len(inputs), *shape, 3)
+        if found.dtype != np.uint8 or found.shape != wanted:
+            return [f"vectors.npz: image_{camera} is {found.dtype} of shape {found.shape}; expected uint8 {wanted}"]
     try:
         session = open_session(folder / "policy.onnx")
     except Exception as error:  # onnxruntime's errors have no common base class
         return [f"policy.onnx cannot be loaded: {error}"]
     names = {i.name for i in session.get_inputs()}
-    if names != {"observation"} or session.get_outputs()[0].name != "action":
-        return [f"policy.onnx has inputs {sorted(names)}; expected 'observation' in and 'action' out"]
+    expected_names = {"observation", *images}
+    if names != expected_names or session.get_outputs()[0].name != "action":
+        wanted_names = ", ".join(repr(name) for name in sorted(expected_names, reverse=True))
+        return [f"policy.onnx has inputs {sorted(names)}; expected {wanted_names} in and 'action' out"]
     try:
-        result = session.run(["action"], {"observation": inputs.astype(np.float32)})[0]
+        result = session.run(["action"], {"observation": inputs.astype(np.float32), **images})[0]
     except Exception as error:  # likewise
         return [f"policy.onnx does not run on its stored observations: {error}"]
     if result.ndim != 3 or result.shape[2] != contents.action_size or result.shape != expected.shape:

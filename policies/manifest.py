@@ -11,7 +11,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,8 @@ class Manifest:
     """Metrics of `robot-rl eval`, or empty."""
     files: Mapping[str, str]
     """SHA-256 of every other file of the bundle, by name."""
+    images: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """(H, W) pixels of the pictures that the network sees, by camera; its inputs are `image_<camera>`."""
 
 
 @lru_cache(maxsize=1)
@@ -123,6 +125,7 @@ def from_json(data: Mapping[str, Any]) -> Manifest:
         "action": ActionConfig(**data["action"]),
         "memory": memory,
         "envelope": Envelope(**envelope),
+        "images": {camera: tuple(shape) for camera, shape in data.get("images", {}).items()},
     }
     return Manifest(**{**data, **converted})
 
@@ -131,6 +134,8 @@ def to_json(manifest: Manifest) -> str:
     """The manifest as JSON text; a metric that is not finite becomes null, for which JSON has a word."""
     data = dataclasses.asdict(manifest)
     data.update(training=_without_nan(data["training"]), evaluation=_without_nan(data["evaluation"]))
+    if not data["images"]:
+        del data["images"]  # readers that know no pictures can run the policy
     return json.dumps(data, indent=2) + "\n"
 
 

@@ -84,7 +84,7 @@ def needed_signals(terms: Sequence[TermConfig]) -> tuple[str, ...]:
     signals: set[str] = set()
     for config in terms:
         term = find_term(config)
-        named = {str(config.parameters[key]) for key in term.poses} - {"goal"}
+        named = {str(config.parameters[key]) for key in term.poses if key in config.parameters} - {"goal", "base"}
         signals.update(term.signals, ("tool_pose" if name == "tool" else "objects" for name in named))
     return tuple(sorted(signals))
 

@@ -63,6 +63,30 @@ def to_matrix(quaternion: Array) -> Array:
     return xp.reshape(xp.stack(entries, axis=-1), (*quaternion.shape[:-1], 3, 3))
 
 
+def skew(vector: Array) -> Array:
+    """The matrix (..., 3, 3) of the cross product with a vector (..., 3) from the left."""
+    xp = array_namespace(vector)
+    x, y, z = (vector[..., i] for i in range(3))
+    zero = xp.zeros_like(x)
+    return xp.reshape(xp.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1), (*vector.shape[:-1], 3, 3))
+
+
+def adjoint(quaternion: Array, position: Array) -> Array:
+    """Matrix (..., 6, 6) that gives a twist (linear, angular) of frame b in frame a: [[R, [p]× R], [0, R]].
+
+    `quaternion` (..., 4) and `position` (..., 3) m are the pose of b in a. The linear part of a twist is the velocity
+    of the body's point at the origin of the frame, so the adjoint changes axes **and** the point. Where the same
+    point is meant before and after, as with the velocity of a tool's tip, only the axes turn: the linear and the
+    angular part are rotated each. With [p]× R at the lower left, which belongs to twists ordered (angular, linear), a
+    straight motion would come out as a rotation.
+    """
+    xp = array_namespace(quaternion)
+    turn = to_matrix(quaternion)
+    upper = xp.concat([turn, skew(position) @ turn], axis=-1)
+    lower = xp.concat([xp.zeros_like(turn), turn], axis=-1)
+    return xp.concat([upper, lower], axis=-2)
+
+
 def yaw_of(quaternion: Array) -> Array:
     """Heading (...) rad of the body's x axis about the world's z axis."""
     xp = array_namespace(quaternion)

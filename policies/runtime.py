@@ -54,7 +54,11 @@ class Policy:
         """The command for a state and a set-point, numpy fields, single or batched.
 
         Call it once per control period (`manifest.control_rate_hz`): history and integrals count calls.
+
+        Raises:
+            ValueError: The state lacks a picture that the network sees, or it has another shape; nothing has changed.
         """
+        images = self._images(state)
         if self._memory is None:
             like = np.zeros((*np.shape(observations.batch_like(state))[:-1], 1), np.float32)
             self._memory = observations.initial_memory(self.manifest.observation, like=like)
@@ -63,11 +67,31 @@ class Policy:
         )
         observation = np.asarray(observation, dtype=np.float32)
         flat = observation.reshape(-1, observation.shape[-1])
-        result = self._session.run(["action"], {"observation": flat})[0]
+        result = self._session.run(["action"], {"observation": flat, **images})[0]
         action = result[:, 0].reshape(*observation.shape[:-1], -1)
         self._memory = observations.record_action(memory, action)
         self.last_action, self.last_observation = action, observation
         return actions.to_command(self.manifest.action, action)
+
+    def _images(self, state: Any) -> dict[str, np.ndarray]:
+        """Pictures (N, H, W, 3) by input of the network, from an arm's state or from those of several arms."""
+        if not self.manifest.images:
+            return {}
+        arms = state.values() if isinstance(state, dict) else (state,)
+        given = {camera: image for arm in arms for camera, image in arm.images.items()}
+        batch = np.shape(observations.batch_like(state))[:-1]
+        found = {}
+        for camera, shape in self.manifest.images.items():
+            if camera not in given:
+                raise ValueError(f"the state has no picture of camera {camera!r}; it has {', '.join(given) or 'none'}")
+            image = np.asarray(given[camera])
+            if image.dtype != np.uint8 or image.shape != (*batch, *shape, 3):
+                raise ValueError(
+                    f"the picture of camera {camera!r} is {image.dtype} of shape {image.shape}; "
+                    f"expected uint8 {(*batch, *shape, 3)}"
+                )
+            found[f"image_{camera}"] = image.reshape(-1, *shape, 3)
+        return found
 
 
 def load(path_or_name: str | Path, robot: RobotInterface | None = None) -> Policy:

@@ -46,6 +46,9 @@ class Term:
     signals: tuple[str, ...] = ()
     """Fields of the robot's state that it reads."""
     poses: tuple[str, ...] = ()
-    """Parameters whose values name a pose: `tool`, `goal` or an object; they add what they name to `signals`."""
+    """Parameters whose values, where given, name a pose: `tool`, `goal`, an object, or `base` for none of them.
+
+    They add what they name to `signals`.
+    """
     world_vector: bool = False
     """Whether the feature is a vector (..., 3) in the world frame, to be turned into the heading frame."""

@@ -71,8 +71,16 @@ COMMANDS = {
         summary="train a policy on a robot that a person corrects; ends with an evaluation and a bundle",
         module="robot_rl.hil.session",
         config="HilConfig",
+        defaults="defaults",
         extra="hil",
         needs=(*_TORCH, "mujoco", "onnx", "safetensors", "zmq", "msgpack"),
+    ),
+    "reward": Command(
+        summary="label frames of recorded episodes; train and measure rewards from pictures",
+        module="robot_rl.rewards.command",
+        config="RewardConfig",
+        extra="hil",
+        needs=("torch", "msgpack"),
     ),
     "export": Command(
         summary="write the bundle of a training run's checkpoint",

@@ -20,7 +20,7 @@ from tyro.conf import Positional
 
 import policies
 from robot_rl.errors import UserError, unknown_name
-from robot_rl.evaluate_arm import run_arm
+from robot_rl.evaluate_arm import run_arm, with_action_of
 from robot_rl.evaluate_quadrotor import FlightSettings, fly
 from robot_rl.robustness import robustness_rows, write_table
 from sim.factory import find_randomization
@@ -85,6 +85,7 @@ def _subject(bundle: str | Path, task_name: str, settings: Mapping[str, float], 
             task = with_settings(task, settings)
         except ValueError as error:
             raise UserError(str(error)) from error
+        task = with_action_of(task, policy)
         chosen = {} if task.settings is None else dataclasses.asdict(task.settings)
         return _Subject(policy=policy, task=task, settings=chosen, flight=FlightSettings(), engine=engine or "mujoco")
     if policy is None:

@@ -10,12 +10,31 @@ import torch
 from torch import Tensor
 
 import policies
+from policies.actions import action_size
 from policies.types import ArmSetpoint, ArmState
+from robot_rl.errors import UserError
 from sim.factory import build_env
 from sim.randomization import RandomizationTerm
 from sim.tasks.arm import ArmTask
 
 _SIDE_BY_SIDE = {"mujoco": 256, "pybullet": 50}
+
+
+def with_action_of(task: ArmTask, policy: policies.Policy | None) -> ArmTask:
+    """The task that takes a policy's actions as its bundle means them: in another frame, say, than the task's own.
+
+    Raises:
+        UserError: The policy moves something else.
+    """
+    if policy is None or policy.manifest.action == task.action:
+        return task
+    theirs = policy.manifest.action
+    if theirs.name != task.action.name or action_size(theirs) != action_size(task.action):
+        raise UserError(
+            f"bundle {policy.manifest.name!r} gives {action_size(theirs)} actions {theirs.name!r}; task {task.name!r} "
+            f"takes {action_size(task.action)} of {task.action.name!r}"
+        )
+    return dataclasses.replace(task, action=theirs)
 
 
 @torch.no_grad()

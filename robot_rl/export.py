@@ -27,6 +27,7 @@ from sim.tasks import Task
 VECTORS = 128
 """Stored observations per bundle."""
 _SAMPLED_PERIODS = 50
+_PICTURED_EPISODES = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,23 +47,40 @@ class _Exported(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, observation: Tensor) -> Tensor:
-        return self.network(observation)[:, None, :]
+    def forward(self, observation: Tensor, *pictures: Tensor) -> Tensor:
+        images = dict(zip(image_shapes(self.network), pictures, strict=True))
+        return _act(self.network, observation, images)[:, None, :]
+
+
+def image_shapes(network: nn.Module) -> dict[str, tuple[int, int]]:
+    """(H, W) of the pictures that a network sees, by camera: its attribute `image_shapes`; empty for most."""
+    return dict(getattr(network, "image_shapes", {}))
+
+
+def _act(network: nn.Module, observation: Tensor, images: Mapping[str, Tensor]) -> Tensor:
+    action: Tensor = network(observation, images) if images else network(observation)
+    return action
 
 
 def to_onnx(network: nn.Module, observation_size: int) -> bytes:
-    """The network as an ONNX model: `observation` (N, D) float32 → `action` (N, 1, A)."""
+    """The network as an ONNX model: `observation` (N, D) float32 → `action` (N, 1, A).
+
+    One with `image_shapes` takes the pictures (N, H, W, 3) uint8 of its cameras too, as `image_<camera>`.
+    """
+    shapes = image_shapes(network)
+    names = ["observation", *(f"image_{camera}" for camera in shapes)]
+    pictures = [torch.zeros(2, *shape, 3, dtype=torch.uint8) for shape in shapes.values()]
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # The older exporter needs no further package and takes 0.05 s.
         warnings.simplefilter("ignore", DeprecationWarning)
         path = Path(folder) / "policy.onnx"
         torch.onnx.export(
             _Exported(network).eval().cpu(),
-            (torch.zeros(2, observation_size),),
+            (torch.zeros(2, observation_size), *pictures),
             path,
-            input_names=["observation"],
+            input_names=names,
             output_names=["action"],
-            dynamic_axes={"observation": {0: "N"}, "action": {0: "N"}},
+            dynamic_axes={name: {0: "N"} for name in [*names, "action"]},
             dynamo=False,
         )
         return path.read_bytes()
@@ -71,15 +89,28 @@ def to_onnx(network: nn.Module, observation_size: int) -> bytes:
 @torch.no_grad()
 def sample_observations(task: Task, network: nn.Module, count: int, seed: int = 0) -> Tensor:
     """Observations (count, D) from the beginnings of as many randomized episodes of `network`."""
-    env = build_env(task, count, seed=seed)
-    obs = env.reset()["obs"]
-    chosen = torch.zeros_like(obs)
+    return sample_inputs(task, network, count, seed)[0]
+
+
+@torch.no_grad()
+def sample_inputs(task: Task, network: nn.Module, count: int, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+    """Observations as of `sample_observations`, and the pictures (count, H, W, 3) of the network's cameras to them."""
+    cameras = image_shapes(network)
+    # Rendering takes far longer than physics: pictures come from fewer episodes, several moments of each.
+    envs = min(count, _PICTURED_EPISODES) if cameras else count
+    env = build_env(task, envs, seed=seed, cameras=tuple(cameras))
+    observed = env.reset()
     # Row k is taken so many periods into its episode: starts, what follows and the history are all there.
     spread = min(count, _SAMPLED_PERIODS, env.max_episode_length)
+    rows: dict[int, tuple[int, dict[str, Any]]] = {}
     for k in range(spread):
-        chosen[k::spread] = obs[k::spread]
-        obs = env.step(network(obs))[0]["obs"]
-    return chosen
+        for row in range(k, count, spread):
+            rows[row] = (row % envs, observed)
+        observed = env.step(_act(network, observed["obs"], observed.get("images", {})))[0]
+    env.close()
+    picked = [rows[row] for row in range(count)]
+    observations_ = torch.stack([seen["obs"][index] for index, seen in picked])
+    return observations_, {c: torch.stack([seen["images"][c][index] for index, seen in picked]) for c in cameras}
 
 
 def export_bundle(
@@ -92,9 +123,11 @@ def export_bundle(
 ) -> Path:
     """Write the bundle of a trained network; it has passed `policies.check_bundle` when this returns."""
     network = network.cpu().eval()
-    inputs = sample_observations(task, network, VECTORS)
+    shapes = image_shapes(network)
+    inputs, images = sample_inputs(task, network, VECTORS)
     with torch.no_grad():
-        expected = _Exported(network)(inputs).numpy()
+        expected = _Exported(network)(inputs, *(images[camera] for camera in shapes)).numpy()
+    signals = observations.needed_signals(task.terms)
     interface = load_description(task.robot).interface
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -104,7 +137,7 @@ def export_bundle(
             name=interface.name,
             kind=interface.kind,
             actuators=interface.actuators,
-            signals=observations.needed_signals(task.terms),
+            signals=tuple(sorted({*signals, "images"})) if shapes else signals,
             command=task.action.name,
         ),
         control_rate_hz=task.control_rate_hz,
@@ -117,9 +150,11 @@ def export_bundle(
         training=dict(training),
         evaluation=dict(evaluation),
         files={},
+        images=shapes,
     )
     onnx = to_onnx(network, manifest.observation_size)
-    return policies.write_bundle(folder, manifest, onnx, inputs.numpy(), expected, _card(manifest))
+    pictures = {camera: stored.numpy() for camera, stored in images.items()}
+    return policies.write_bundle(folder, manifest, onnx, inputs.numpy(), expected, _card(manifest), pictures)
 
 
 def run(config: ExportConfig) -> int:

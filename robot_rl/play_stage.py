@@ -11,7 +11,7 @@ from torch import Tensor
 
 import policies
 from robot_rl.errors import UserError
-from robot_rl.evaluate_arm import act
+from robot_rl.evaluate_arm import act, with_action_of
 from sim.arm_environment import ArmEnv
 from sim.environment import QuadrotorEnv
 from sim.factory import Env, build_env
@@ -73,6 +73,8 @@ class Actor:
                     f"bundle {name!r} was trained on {self.policy.manifest.task!r} and moves a "
                     f"{self.policy.manifest.robot.kind}; task {task.name!r} has a {kind}"
                 )
+            if isinstance(task, ArmTask):
+                self.task = with_action_of(task, self.policy)
 
     def begin(self) -> None:
         """A new episode."""
@@ -88,13 +90,7 @@ class Actor:
         # Arms are seen through their sensors; the quadrotor's environment keeps those to itself: it gives the truth.
         state: Any = env.measured if isinstance(env, ArmEnv) else env.state
         setpoint: Any = env.setpoint
-        action = act(self.policy, self.task, state, setpoint)  # type: ignore[arg-type]
-        if action.shape != (1, env.num_actions):
-            given = action.shape[-1]
-            raise UserError(
-                f"bundle {self.name!r} gives {given} actions; task {self.task.name!r} takes {env.num_actions}"
-            )
-        return action
+        return act(self.policy, self.task, state, setpoint)  # type: ignore[arg-type]
 
 
 class Stage:
@@ -118,9 +114,9 @@ class Stage:
             engine: Physics; None is the task's own.
             seed: Of everything random.
         """
-        self.task = task
         self.actor = Actor(actor, task, seed)
-        self.env: Env = build_env(task, 1, seed=seed, randomization=terms, engine=engine)
+        self.task = self.actor.task
+        self.env: Env = build_env(self.task, 1, seed=seed, randomization=terms, engine=engine)
         self.look: Look = QuadrotorLook(self.env) if isinstance(self.env, QuadrotorEnv) else ArmLook(self.env)
         self.episode = Episode(number=0)
 

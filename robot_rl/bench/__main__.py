@@ -16,9 +16,9 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from robot_rl.bench import arms, pages, speed
+from robot_rl.bench import arms, pages, safe, speed
 
-Part = Literal["speed", "experts", "arms", "all"]
+Part = Literal["speed", "experts", "arms", "safe", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,8 @@ class BenchConfig:
 
     part: tyro.conf.Positional[Part] = "all"
     """`speed` (2 minutes), `experts` (the tasks' scripted solutions, 10 minutes), `arms` (training runs of arm tasks
-    with five seeds, their transfer to PyBullet and their robustness: hours), or all."""
+    with five seeds, their transfer to PyBullet and their robustness: hours), `safe` (a task with constraints, with and
+    without its limit, three seeds each: half an hour), or all."""
     out: Path = Path("docs/benchmarks")
     """Folder of the JSON files, tables and plots."""
     speed: speed.SpeedConfig = field(default_factory=speed.SpeedConfig)
@@ -36,6 +37,8 @@ class BenchConfig:
     """Settings of `experts`."""
     arms: arms.ArmsConfig = field(default_factory=arms.ArmsConfig)
     """Settings of `arms`."""
+    safe: safe.SafeConfig = field(default_factory=safe.SafeConfig)
+    """Settings of `safe`."""
 
 
 def run(config: BenchConfig) -> int:
@@ -45,6 +48,7 @@ def run(config: BenchConfig) -> int:
         "speed": lambda: speed.run(config.speed),
         "experts": lambda: arms.run_experts(config.experts),
         "arms": lambda: arms.run_training(config.arms),
+        "safe": lambda: safe.run(config.safe),
     }
     config.out.mkdir(parents=True, exist_ok=True)
     for name, measure in parts.items():
@@ -54,6 +58,7 @@ def run(config: BenchConfig) -> int:
             path.write_text(json.dumps({"where": where(), **results}, indent=2) + "\n")
             print(f"written to {path}", flush=True)
     pages.write(config.out)
+    safe.write(config.out)
     return 0
 
 

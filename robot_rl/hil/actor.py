@@ -31,7 +31,15 @@ from robot_rl.hil.pacing import Pacer
 from robot_rl.hil.plant import Moment
 from robot_rl.hil.rollout import EpisodeStatistics, Rollout
 from robot_rl.hil.sender import Sender
-from robot_rl.hil.setup import find_arm_task, keys_folder, make_algorithm, make_people, make_plant, schema_of
+from robot_rl.hil.setup import (
+    find_arm_task,
+    keys_folder,
+    make_algorithm,
+    make_people,
+    make_plant,
+    make_watch,
+    schema_of,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -54,11 +62,11 @@ class PolicySeat:
         self._behaviour.load_state_dict(load_tensors(blob))
 
     @torch.no_grad()
-    def act(self, moment: Moment) -> tuple[np.ndarray, float | None]:
-        """A random action of the policy (A,), and its value."""
+    def act(self, moment: Moment, index: int) -> tuple[np.ndarray, float | None]:
+        """A random action of the policy (A,) in step `index` of the episode, and its value."""
         observation = torch.from_numpy(moment.observation)[None]
         images = {name: torch.from_numpy(image)[None] for name, image in moment.images.items()}
-        action, value = self._behaviour.explore(observation, images, self._generator)
+        action, value = self._behaviour.explore(observation, images, self._generator, index)
         return action[0].numpy(), None if value is None else float(value[0])
 
 
@@ -70,15 +78,16 @@ def run(config: HilConfig, folder: Path, endpoint: str) -> None:
     own.mkdir(parents=True, exist_ok=True)
     life = _count_lives(own)
     log = RecordLog(own / "steps.log", schema_of(config, task))
-    plant = make_plant(config, task, life)
     teacher, corrector, device = make_people(config, task, life)
     sender = Sender(log.path, log.schema, endpoint, actor_keys(keys_folder(folder)))
     sender.start()
     seat = PolicySeat(make_algorithm(config, task).behaviour(), config.seed + 7919 * life)
-    pacer = Pacer(plant.period / config.actor.speed)
-    rollout = Rollout(plant, corrector, first_episode=log.next_episode, first_step=log.count)
     shown = demonstrations_in(own / "episodes.jsonl")
     stopping = _until_told()
+    pacer = Pacer(task.period / config.actor.speed)
+    plant = make_plant(config, task, life, pacer.wait, stopping)
+    watch = make_watch(config, task)
+    rollout = Rollout(plant, corrector, first_episode=log.next_episode, first_step=log.count, watch=watch)
     gc.collect()
     gc.freeze()
     gc.disable()  # a collection in an episode would be a late step
@@ -123,7 +132,7 @@ def demonstrations_in(path: Path) -> int:
 
 def _idle(size: int) -> Any:
     """What stands in for a policy before there is one: it wants to rest."""
-    return lambda moment: (np.zeros(size, np.float32), None)
+    return lambda moment, index: (np.zeros(size, np.float32), None)
 
 
 def _wait_for_policy(seat: PolicySeat, sender: Sender, stopping: Any) -> bool:

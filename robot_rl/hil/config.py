@@ -11,10 +11,17 @@ from typing import Any, Literal, get_type_hints
 
 from tyro.conf import Positional
 
+from robot_rl.hil.algorithms.bc import BcConfig
+from robot_rl.hil.algorithms.hg_dagger import HgDaggerConfig
+from robot_rl.hil.algorithms.jsrl import JsrlConfig
+from robot_rl.hil.algorithms.pvp import PvpConfig
+from robot_rl.hil.algorithms.resfit import ResfitConfig
+from robot_rl.hil.algorithms.rlif import RlifConfig
 from robot_rl.hil.algorithms.rlpd import RlpdConfig
+from robot_rl.hil.algorithms.sirius import SiriusConfig
 from robot_rl.hil.operators import OperatorConfig
 
-AlgorithmName = Literal["rlpd"]
+AlgorithmName = Literal["rlpd", "rlif", "pvp", "bc", "hg-dagger", "sirius", "resfit", "jsrl"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +38,13 @@ class ActorConfig:
     """Who corrects: the task's scripted expert with a person's weaknesses, or a person at a device."""
     scripted: OperatorConfig = OperatorConfig()
     """How the scripted one behaves."""
+    practise: bool = False
+    """Put the scene back by a scripted reset policy instead of a simulator's reset: training runs unattended."""
+    give_up: Path | None = None
+    """Recorded episodes from which a predictor of failure is fitted: hopeless episodes are given up early, where that
+    shortens the time until the next success."""
+    reset_seconds: float = 4.0
+    """s that a reset takes, for the rule when to give up."""
     cameras: tuple[str, ...] = ()
     """Cameras whose pictures the policy gets."""
 
@@ -63,6 +77,8 @@ class HilConfig:
     """Folder of the run; runs/hil/TASK-ALGORITHM-SEED if not given. Called again, the run goes on."""
     randomization: str = "default"
     """`default`, `none`, or a YAML file of randomization terms."""
+    relative_frames: bool = False
+    """Proprioception in the frame of the episode's first tool pose, motion and action in the current one."""
     settings: Mapping[str, float] = field(default_factory=dict)
     """The task's own settings, e.g. `clearance 0.0005`."""
     port: int = 0
@@ -75,6 +91,20 @@ class HilConfig:
     """The learning side."""
     rlpd: RlpdConfig = RlpdConfig()
     """Settings of `rlpd`."""
+    rlif: RlifConfig = RlifConfig()
+    """Settings of `rlif`."""
+    pvp: PvpConfig = PvpConfig()
+    """Settings of `pvp`."""
+    bc: BcConfig = BcConfig()
+    """Settings of `bc`."""
+    hg_dagger: HgDaggerConfig = HgDaggerConfig()
+    """Settings of `hg-dagger`."""
+    sirius: SiriusConfig = SiriusConfig()
+    """Settings of `sirius`."""
+    resfit: ResfitConfig = ResfitConfig()
+    """Settings of `resfit`."""
+    jsrl: JsrlConfig = JsrlConfig()
+    """Settings of `jsrl`."""
 
     @property
     def folder(self) -> Path:

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +98,17 @@ def run(config: HilConfig, folder: Path, ready: Path | None = None) -> None:
         _publish(receiver, learning.algorithm)
     if ready is not None:
         _write(ready, receiver.endpoint)
-    board = SummaryWriter(own / "tensorboard")
+    progress = Progress(own)
     stopping: list[bool] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.append(True))
     try:
-        _loop(config, learning, receiver, checkpoint, board, own / "progress.jsonl", stopping)
+        _loop(config, learning, receiver, checkpoint, progress, stopping)
     finally:
         if learning.warm:
             _save(checkpoint, learning.algorithm)
         receiver.stop()
-        board.close()
+        progress.close()
 
 
 def _loop(
@@ -115,21 +116,19 @@ def _loop(
     learning: Learning,
     receiver: Receiver,
     checkpoint: Path,
-    board: SummaryWriter,
-    progress: Path,
+    progress: Progress,
     stopping: list[bool],
 ) -> None:
     memory, algorithm = learning.memory, learning.algorithm
-    published, saved, logged = algorithm.updates, time.monotonic(), (time.monotonic(), time.process_time(), 0)
+    published, saved, logged = algorithm.updates, time.monotonic(), time.monotonic()
     figures: dict[str, float] = {}
     while not stopping:
-        due = learning.due()
-        memory.take(receiver.poll(0.0 if due else 0.05))
+        memory.take(receiver.poll(0.0 if learning.due() > 0 else 0.05))
         if learning.warm_start():
             _publish(receiver, algorithm)
             _save(checkpoint, algorithm)
         if memory.steps >= config.actor.steps and memory.between_episodes and learning.due() <= 0:
-            return
+            break
         figures = learning.work(_BURST) or figures
         if learning.warm and algorithm.updates >= published + config.learner.publish_every:
             _publish(receiver, algorithm)
@@ -138,19 +137,43 @@ def _loop(
         if learning.warm and now > saved + config.learner.checkpoint_seconds:
             _save(checkpoint, algorithm)
             saved = now
-        if now > logged[0] + 5.0:
-            rate = (algorithm.updates - logged[2]) / max(1e-9, time.process_time() - logged[1])
-            row = {
-                "wall_s": time.time(), "steps": memory.steps, "updates": algorithm.updates,
-                "update_ratio": algorithm.updates / max(1, memory.replay.online),
-                "updates_per_cpu_s": rate, "demonstration_steps": memory.replay.demonstrations,
-                "waiting": receiver.status.waiting, **figures,
-            }  # fmt: skip
-            with progress.open("a") as stream:
-                stream.write(json.dumps(row) + "\n")
-            for name, value in row.items():
-                board.add_scalar(f"learner/{name}", value, memory.steps)
-            logged = (now, time.process_time(), algorithm.updates)
+        if now > logged + 5.0:
+            progress.write(learning, {"waiting": receiver.status.waiting, **figures})
+            logged = now
+    progress.write(learning, figures)
+
+
+class Progress:
+    """`progress.jsonl` and TensorBoard: how far the learner is, every few seconds."""
+
+    def __init__(self, folder: Path) -> None:
+        """Go on with what is in `folder`."""
+        self._path = folder / "progress.jsonl"
+        self._board = SummaryWriter(folder / "tensorboard")
+        self._before: tuple[float, int] | None = None
+
+    def write(self, learning: Learning, figures: Mapping[str, float]) -> None:
+        """Add a row."""
+        memory, updates = learning.memory, learning.algorithm.updates
+        spent, done = self._before or (time.process_time(), updates)
+        row = {
+            "wall_s": time.time(),
+            "steps": memory.steps,
+            "updates": updates,
+            "update_ratio": updates / max(1, memory.replay.online),
+            "updates_per_cpu_s": (updates - done) / max(1e-9, time.process_time() - spent),
+            "demonstration_steps": memory.replay.demonstrations,
+            **figures,
+        }
+        self._before = (time.process_time(), updates)
+        with self._path.open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+        for name, value in row.items():
+            self._board.add_scalar(f"learner/{name}", value, memory.steps)
+
+    def close(self) -> None:
+        """Write what TensorBoard still holds back."""
+        self._board.close()
 
 
 def _publish(receiver: Receiver, algorithm: Algorithm) -> None:

@@ -5,6 +5,7 @@ The policy holds what is deployed: normalization, the Gaussian's mean, and the g
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -78,7 +79,7 @@ class HilPolicy(nn.Module):
         self.register_buffer("order", torch.tensor([order.index(i) for i in range(layout.size)]), persistent=False)
         with torch.no_grad():
             self.mean.weight.mul_(0.1)
-            self.log_std.weight.mul_(0.1)
+            self.log_std.weight.zero_()
             self.log_std.bias.fill_(-0.45)  # a deviation of about 0.04
 
     def forward(self, observation: Tensor) -> Tensor:
@@ -88,6 +89,10 @@ class HilPolicy(nn.Module):
         if self.grippers is None:
             return continuous
         return self.assemble(continuous, self.grippers.commands(features))
+
+    def continuous(self, features: Tensor) -> Tensor:
+        """The continuous part (..., C) of the deterministic action, of scaled features (..., D)."""
+        return torch.tanh(self.mean(self.trunk(features)))
 
     def assemble(self, continuous: Tensor, commands: Tensor) -> Tensor:
         """An action (..., A) from its continuous part and the grippers' commands (..., G) in {-1, 1}."""
@@ -121,6 +126,57 @@ class HilPolicy(nn.Module):
         if self.grippers is None:
             return continuous
         return self.assemble(continuous, self.grippers.commands(features))
+
+
+class ResidualPolicy(nn.Module):
+    """A frozen policy and small corrections that are learned: a_base + c·π(s, a_base); at first they are nothing.
+
+    The frozen policy's grippers are corrected in what their commands are worth; its habits stay.
+    """
+
+    def __init__(self, base: HilPolicy, hidden: Sequence[int], scale: float) -> None:
+        """Freeze `base` and correct it.
+
+        Args:
+            base: What is corrected; its parameters take no gradients from here on.
+            hidden: Widths of the correcting network.
+            scale: c, the largest correction of an element of the action.
+        """
+        super().__init__()
+        self.layout, self.scale = base.layout, scale
+        self.base = base.requires_grad_(False)
+        size = len(base.scaler.mean) + base.layout.size
+        self.trunk = Trunk(size, hidden)
+        self.head = nn.Linear(hidden[-1], len(base.layout.continuous))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.grippers = copy.deepcopy(base.grippers)
+        if self.grippers is not None:
+            self.grippers.value.requires_grad_(True)
+
+    @property
+    def scaler(self) -> FeatureScaler:
+        """Of the observation."""
+        return self.base.scaler
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Observation (..., D) to normalized action (..., A)."""
+        features = self.base.scaler(observation)
+        continuous = self.continuous(features)
+        if self.grippers is None:
+            return self.base.assemble(continuous, continuous[..., :0])
+        return self.base.assemble(continuous, self.grippers.commands(features))
+
+    def continuous(self, features: Tensor) -> Tensor:
+        """The continuous part (..., C) of the deterministic action, of scaled features (..., D)."""
+        begun = self.base.continuous(features)
+        commands = begun[..., :0] if self.base.grippers is None else self.base.grippers.commands(features)
+        seen = torch.cat([features, self.base.assemble(begun, commands)], -1)
+        return (begun + self.scale * torch.tanh(self.head(self.trunk(seen)))).clamp(-1.0, 1.0)
+
+    def assemble(self, continuous: Tensor, commands: Tensor) -> Tensor:
+        """An action (..., A) from its continuous part and the grippers' commands (..., G) in {-1, 1}."""
+        return self.base.assemble(continuous, commands)
 
 
 class GripperChoice(nn.Module):

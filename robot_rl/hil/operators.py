@@ -120,6 +120,7 @@ class ScriptedOperator:
             self._since += 1
         if self._left > 0:
             self._left -= 1
+            self._since = 0  # its patience is with the policy
             return Help(action=self._act(moment))
         if self._waiting > 0:
             self._waiting -= 1
@@ -155,7 +156,9 @@ class ScriptedOperator:
             return False
         if config.fade_after and self._episode >= config.fade_after:
             left = 1.0 - (self._episode - config.fade_after) / max(1, config.fade_over)
-            return bool(self._generator.random() < left)
+            if self._generator.random() >= left:
+                self._since, self._best_value = 0, -np.inf  # it lets this pass, and does not decide anew at every step
+                return False
         return True
 
     def _act(self, moment: Moment) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,11 +12,11 @@ import torch
 from torch import Tensor
 
 from policies.actions import action_size
-from policies.observations import observation_size
+from policies.observations import initial_memory, observation_size, observe
 from policies.types import ArmSetpoint, ArmState
 from sim.factory import build_env
 from sim.randomization import RandomizationTerm
-from sim.tasks.arm import ArmTask
+from sim.tasks.arm import ArmTask, ArmView
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,6 +106,34 @@ class SimulatedPlant:
         self._begun = True
         return self._moment(observed)
 
+    def go_on(self, goal: np.ndarray | None = None) -> Moment:
+        """Begin a new episode where things are: clocks and memories begin anew, nothing is moved.
+
+        Robot, noise and biases stay those of the last `reset`, which must have come before.
+
+        Args:
+            goal: Set-point's pose (1, 7) from now on; the old one if not given.
+        """
+        stored, starting = self.env.state_dict(), self.env.num_envs
+        for name in ("progress", "held", "ended", "action", "previous_action"):
+            stored[name] = torch.zeros_like(stored[name])
+        if goal is not None:
+            stored["goal"] = torch.from_numpy(np.asarray(goal, np.float64))
+        for name in self.env.view.start:
+            stored[f"start.{name}"] = torch.from_numpy(self.env.engine.pose(name))
+        memory = initial_memory(self.task.terms, torch.zeros(starting, 1))
+        setpoint = self.env.setpoint if goal is None else ArmSetpoint(tool_pose=stored["goal"].float())
+        told, memory = observe(self.task.terms, self.env.measured, setpoint, memory, self.period)
+        stored.update({f"memory.{name}": value for name, value in memory.items()})
+        images = {} if self.env.cameras is None else self.env.cameras.images()
+        self.env.load_state_dict(stored)
+        start = {name: stored[f"start.{name}"].float() for name in self.env.view.start}
+        goals = {} if setpoint.tool_pose is None else {"goal": setpoint.tool_pose}
+        view = dataclasses.replace(self.env.view, start=start, time=torch.zeros(starting), **goals)
+        return self._moment(
+            {"obs": told, "images": {k: torch.from_numpy(v) for k, v in images.items()}}, view, setpoint
+        )
+
     def step(self, action: np.ndarray) -> Outcome:
         """Carry a normalized action (A,) out for one control period."""
         observed, reward, ended, extras = self.env.step(torch.from_numpy(np.asarray(action, np.float32))[None])
@@ -128,13 +157,15 @@ class SimulatedPlant:
         """Free the simulator."""
         self.env.close()
 
-    def _moment(self, observed: Mapping[str, Any]) -> Moment:
-        terms: dict[str, Tensor] = self.task.reward(self.env.view)
+    def _moment(
+        self, observed: Mapping[str, Any], view: ArmView | None = None, setpoint: ArmSetpoint | None = None
+    ) -> Moment:
+        terms: dict[str, Tensor] = self.task.reward(view or self.env.view)
         return Moment(
             observation=observed["obs"][0].numpy(),
             images={name: image[0].numpy() for name, image in observed.get("images", {}).items()},
             state=self.env.measured,
-            setpoint=self.env.setpoint,
+            setpoint=setpoint or self.env.setpoint,
             progress=float(sum(value for name, value in terms.items() if name != "jerky")),
         )
 

@@ -6,8 +6,9 @@ the next observation of row i is always that of row i + 1, and pictures are kept
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor
 POLICY, PERSON, BASE = 0, 1, 2
 DRIVERS = {"policy": POLICY, "person": PERSON, "base": BASE}
 """Codes of who acted."""
+NEVER = 1_000_000
+"""Steps until something that did not happen."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,12 +67,33 @@ class Batch:
     """(N,) int64, who acted."""
     next_driver: Tensor
     """(N,) int64, who acted in the step after the first; -1 where there was none."""
+    given: Tensor
+    """(N,) bool, part of demonstrations that were given beforehand: `policy_action` is nobody's wish."""
+    left: Tensor
+    """(N,), steps until the episode ended, this one included; -1 while it runs, or where a crash took its end."""
+    won: Tensor
+    """(N,) bool, whether the episode ended with a reward."""
+    until_help: Tensor
+    """(N,), steps until the person next took over, 0 in a person's step; `NEVER` where they did not."""
     weight: Tensor
     """(N,), importance."""
     images: Mapping[str, Tensor]
     """(N, H, W, 3) uint8 by camera."""
     next_images: Mapping[str, Tensor]
     """The same for `next_observation`."""
+
+
+def join(parts: Sequence[Batch]) -> Batch:
+    """Several batches as one."""
+    joined: dict[str, Any] = {
+        one.name: torch.cat([getattr(part, one.name) for part in parts])
+        for one in fields(Batch)
+        if one.name not in ("images", "next_images")
+    }
+    for name in ("images", "next_images"):
+        pictures = [getattr(part, name) for part in parts]
+        joined[name] = {camera: torch.cat([one[camera] for one in pictures]) for camera in pictures[0]}
+    return Batch(**joined)
 
 
 class Replay:
@@ -94,7 +118,8 @@ class Replay:
         self._images = dict(images or {})
         self._sizes = {
             "observation": (observation_size,), "action": (action_size,), "policy_action": (action_size,),
-            "reward": (), "terminated": (), "last": (), "driver": (), "ghost": (),
+            "reward": (), "terminated": (), "last": (), "driver": (), "ghost": (), "given": (),
+            "left": (), "won": (), "until_help": (),
         }  # fmt: skip
         self._data: dict[str, np.ndarray] = {}
         self._reserve(1024)
@@ -102,6 +127,11 @@ class Replay:
         """Rows in use."""
         self.steps = 0
         """Steps ever added."""
+        self.relabel: Callable[[np.ndarray], np.ndarray] | None = None
+        """Rewards of rows (N,) that are learned from in place of the stored ones."""
+        self.returns: list[float] = []
+        """Sum of the stored rewards of each finished episode of online experience, in order."""
+        self._return = 0.0
         self._online: list[int] = []
         self._demonstrations: list[int] = []
         self._mid_episode = False
@@ -114,7 +144,8 @@ class Replay:
                 fresh[: len(old)] = old
             return fresh
 
-        kinds = {"terminated": bool, "last": bool, "ghost": bool, "driver": np.int8}
+        kinds: dict[str, type] = dict.fromkeys(("terminated", "last", "ghost", "given", "won"), bool)
+        kinds.update({"driver": np.int8, "left": np.int32, "until_help": np.int32})
         data = {name: grown(name, shape, kinds.get(name, np.float32)) for name, shape in self._sizes.items()}
         data.update({f"image/{name}": grown(f"image/{name}", s, np.uint8) for name, s in self._images.items()})
         self._data = data
@@ -138,34 +169,58 @@ class Replay:
                 steps in a running episode are both.
         """
         self._append(step, ghost=False)
+        self._data["given"][self.rows - 1] = demonstration
         self.steps += 1
         row = self.rows - 1
         # A step can be learned from once the observation after it is there.
         if not demonstration:
             self._online.append(row)
+            self._return += step.reward
+            if step.last:
+                self.returns.append(self._return)
+                self._return = 0.0
         if demonstration or step.driver == PERSON:
             self._demonstrations.append(row)
-        self._mid_episode = not step.last
+        self._mid_episode = True
 
     def finish(self, observation: np.ndarray | None, images: Mapping[str, np.ndarray] | None = None) -> None:
         """Close the episode with the observation (D,) after its last step.
 
-        With None, where a crash took it, the last step is not learned from.
+        With None, where a crash took it, the last step is not learned from, unless the episode was over: it only holds
+        what followed the one before.
         """
+        row = self.rows - 1
+        if observation is None and self._data["terminated"][row]:
+            observation = self._data["observation"][row]  # nothing follows, so anything will do
+            images = {name: self._data[f"image/{name}"][row] for name in self._images}
         if observation is None:
-            row = self.rows - 1
             for chosen in (self._online, self._demonstrations):
                 if chosen and chosen[-1] == row:
                     chosen.pop()
-            self._data["last"][row] = True
+            self._data["last"][max(0, row - 1) : row + 1] = True
+            self._data["ghost"][row] = True
+            self._return = 0.0
         else:
             blank = np.zeros(self._sizes["action"], np.float32)
             ghost = Step(
                 observation=observation, action=blank, policy_action=blank, driver=POLICY, reward=0.0,
                 terminated=False, last=True, images=images,
             )  # fmt: skip
+            self._look_back(row)
             self._append(ghost, ghost=True)
         self._mid_episode = False
+
+    def _look_back(self, last: int) -> None:
+        """Tell the steps of the episode that ended in row `last` what became of it."""
+        data = self._data
+        before = (data["last"] | data["ghost"])[:last].nonzero()[0]
+        first = int(before[-1]) + 1 if len(before) else 0
+        rows = np.arange(first, last + 1)
+        data["left"][rows] = last + 1 - rows
+        data["won"][rows] = data["reward"][last] > 0.0
+        helped = np.where(data["driver"][rows] == PERSON, rows, NEVER)
+        upcoming = np.minimum.accumulate(helped[::-1])[::-1]
+        data["until_help"][rows] = np.where(upcoming == NEVER, NEVER, upcoming - rows)
 
     def _append(self, step: Step, ghost: bool) -> None:
         if self.rows == self.capacity:
@@ -181,6 +236,8 @@ class Replay:
         data["last"][row] = step.last
         data["driver"][row] = step.driver
         data["ghost"][row] = ghost
+        data["left"][row], data["won"][row], data["until_help"][row] = -1, False, NEVER
+        data["given"][row] = False
         for name in self._images:
             if step.images is None:
                 raise ValueError(f"a step has no image of camera {name!r}, which this memory expects")
@@ -190,7 +247,9 @@ class Replay:
     def _forget(self) -> None:
         """Drop the oldest half, from the beginning of an episode on; demonstrations among it are lost as well."""
         ends = self._data["last"][: self.rows].nonzero()[0]
-        cut = int(ends[np.searchsorted(ends, self.capacity // 2)]) + 1
+        late = ends[(ends >= self.capacity // 2) & (ends < self.rows - 1)]
+        # An episode longer than half the memory is cut through.
+        cut = int(late[0]) + 1 if len(late) else self.capacity // 2
         if cut < self.rows and self._data["ghost"][cut]:
             cut += 1
         for value in self._data.values():
@@ -229,14 +288,15 @@ class Replay:
     def gather(self, rows: np.ndarray, n_step: int = 1, discount: float = 0.99) -> Batch:
         """The transitions that begin in `rows` (N,)."""
         data = self._data
-        reward = data["reward"][rows].copy()
+        rewards = self.relabel or data["reward"].__getitem__
+        reward = rewards(rows).astype(np.float32)
         factor = np.full(len(rows), discount, np.float32)
         end = rows.copy()
         for _ in range(1, n_step):
             # Go on where the episode does and the step after the next one has its observation.
             onward = ~data["last"][end] & (end + 2 < self.rows)
             end = np.where(onward, end + 1, end)
-            reward += np.where(onward, factor * data["reward"][end], 0.0)
+            reward += np.where(onward, factor * rewards(end), 0.0)
             factor = np.where(onward, factor * discount, factor).astype(np.float32)
         before = np.maximum(rows - 1, 0)
         first = (rows == 0) | data["last"][before] | data["ghost"][before]
@@ -255,6 +315,10 @@ class Replay:
             next_driver=torch.from_numpy(
                 np.where(follows, data["driver"][np.minimum(rows + 1, self.rows - 1)], -1).astype(np.int64)
             ),
+            given=torch.from_numpy(data["given"][rows]),
+            left=torch.from_numpy(data["left"][rows]),
+            won=torch.from_numpy(data["won"][rows]),
+            until_help=torch.from_numpy(data["until_help"][rows]),
             weight=torch.ones(len(rows)),
             images={n: torch.from_numpy(data[f"image/{n}"][rows]) for n in self._images},
             next_images={n: torch.from_numpy(data[f"image/{n}"][after]) for n in self._images},

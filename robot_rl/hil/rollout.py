@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from robot_rl.hil.giving_up import Watch
 from robot_rl.hil.operators import Help, Operator
 from robot_rl.hil.plant import Moment, Plant
 from robot_rl.hil.records import Record
 
-Act = Callable[[Moment], tuple[np.ndarray, float | None]]
-"""What the policy wants, (A,) in [-1, 1], and how good it believes that to be (None: it does not say)."""
+Act = Callable[[Moment, int], tuple[np.ndarray, float | None]]
+"""What the policy wants at a moment, in a step of the episode counted from 0, (A,) in [-1, 1], and how good it
+believes that to be (None: it does not say)."""
 
 
 @dataclass
@@ -45,7 +47,14 @@ class EpisodeStatistics:
 class Rollout:
     """Episodes of one plant: every call of `step` is one control period."""
 
-    def __init__(self, plant: Plant, operator: Operator, first_episode: int = 0, first_step: int = 0) -> None:
+    def __init__(
+        self,
+        plant: Plant,
+        operator: Operator,
+        first_episode: int = 0,
+        first_step: int = 0,
+        watch: Watch | None = None,
+    ) -> None:
         """Stand by; `begin` starts an episode.
 
         Args:
@@ -53,8 +62,9 @@ class Rollout:
             operator: Who corrects.
             first_episode: Number of the first episode, where a log goes on.
             first_step: Control steps that there were before.
+            watch: Gives hopeless episodes up.
         """
-        self.plant, self.operator = plant, operator
+        self.plant, self.operator, self._watch = plant, operator, watch
         self.steps = first_step
         """Control steps of all episodes."""
         self._next_episode = first_episode
@@ -74,6 +84,9 @@ class Rollout:
         self._next_episode += 1
         self._index = 0
         self._helped = False
+        self._force = 0.0
+        if self._watch is not None:
+            self._watch.begin()
         self.operator.begin(self.statistics.number, self.steps)
 
     def step(self, act: Act) -> Record | None:
@@ -85,20 +98,33 @@ class Rollout:
         moment = self._moment
         if moment is None:
             raise RuntimeError("no episode is running; call begin() first")
-        wanted, value = act(moment)
+        wanted, value = act(moment, self._index)
         wanted = np.clip(wanted, -1.0, 1.0).astype(np.float32)
         help_ = self.operator.look(moment, wanted, value)
         if help_.pause:
             self.plant.hold()
             return None
         action = wanted if help_.action is None else np.clip(help_.action, -1.0, 1.0).astype(np.float32)
+        demonstrates = self.statistics.demonstration
+        gives_up = (
+            self._watch is not None
+            and self._watch.look(moment.progress, self._force, moment.observation)
+            and not demonstrates
+            and help_.action is None
+        )
         acted_at = time.monotonic()
         outcome = self.plant.step(action)
         success = (outcome.success or help_.mark == "success") and help_.mark != "failure"
         terminated = outcome.terminated or help_.mark in ("success", "failure")
-        truncated = not terminated and (outcome.truncated or help_.mark == "discard")
+        truncated = not terminated and (outcome.truncated or help_.mark == "discard" or gives_up)
         over = terminated or truncated
-        info = {**outcome.info, **({} if value is None else {"value": value})}
+        info = {
+            **outcome.info,
+            **({} if value is None else {"value": value}),
+            **({"gave_up": 1.0} if gives_up and truncated else {}),
+            "progress": moment.progress,
+            "demonstration": float(demonstrates),
+        }
         record = Record(
             episode=self.statistics.number,
             index=self._index,
@@ -116,9 +142,10 @@ class Rollout:
             wall_time=self._wall_time,
             final_observation=outcome.moment.observation if over else None,
             final_images=outcome.moment.images if over else {},
-            info={**info, "demonstration": float(self.statistics.demonstration)},
+            info=info,
         )
         self._count(record, help_, outcome.info)
+        self._force = max((v for k, v in outcome.info.items() if k.startswith("peak_force")), default=0.0)
         self._moment = None if over else outcome.moment
         self._observed_at = time.monotonic()
         self._index += 1

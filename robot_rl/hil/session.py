@@ -28,8 +28,11 @@ from robot_rl.errors import UserError
 from robot_rl.evaluate import evaluate
 from robot_rl.export import export_bundle
 from robot_rl.hil.config import HilConfig, to_json
+from robot_rl.hil.recipes import defaults
 from robot_rl.hil.setup import find_arm_task, make_algorithm
 from robot_rl.runs import provenance
+
+__all__ = ["HilConfig", "defaults", "run"]
 
 _RESTARTS = 20
 """Deaths of one process after which the run is given up."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,21 @@ from hardware.descriptions import load_arm
 from hardware.teleop.device import Device
 from policies.actions import action_size
 from policies.observations import observation_size
+from robot_rl.episodes import load_episodes
 from robot_rl.errors import UserError, unknown_name
 from robot_rl.evaluate import randomization_terms
 from robot_rl.hil.algorithms import ALGORITHMS
 from robot_rl.hil.algorithms.base import Algorithm, Sizes
 from robot_rl.hil.config import HilConfig
+from robot_rl.hil.failure import cross_validate, fit, usable
+from robot_rl.hil.giving_up import Watch, choose_rule
 from robot_rl.hil.layout import action_layout
 from robot_rl.hil.operators import Operator, ScriptedOperator
 from robot_rl.hil.person import PersonOperator, open_device
-from robot_rl.hil.plant import Moment, SimulatedPlant, expert_action
+from robot_rl.hil.plant import Moment, Plant, SimulatedPlant, expert_action
+from robot_rl.hil.practise import PractisingPlant
+from robot_rl.hil.relative import relative
+from robot_rl.hil.restart import fit_run_times
 from robot_rl.hil.schema import Schema
 from sim.tasks import TASKS
 from sim.tasks.arm import ArmTask, with_settings
@@ -43,7 +50,13 @@ def find_arm_task(config: HilConfig) -> ArmTask:
         task = with_settings(task, config.settings)
     except ValueError as error:
         raise UserError(str(error)) from error
-    return dataclasses.replace(task, randomization=randomization_terms(task, config.randomization))
+    task = dataclasses.replace(task, randomization=randomization_terms(task, config.randomization))
+    if not config.relative_frames:
+        return task
+    try:
+        return relative(task)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def sizes_of(config: HilConfig, task: ArmTask) -> Sizes:
@@ -72,12 +85,43 @@ def schema_of(config: HilConfig, task: ArmTask) -> Schema:
 
 def make_algorithm(config: HilConfig, task: ArmTask) -> Algorithm:
     """A fresh learner; in the actor, what acts is part of it."""
-    return ALGORITHMS[config.algorithm](sizes_of(config, task), getattr(config, config.algorithm), config.seed)
+    settings = getattr(config, config.algorithm.replace("-", "_"))
+    return ALGORITHMS[config.algorithm](sizes_of(config, task), settings, config.seed)
 
 
-def make_plant(config: HilConfig, task: ArmTask, life: int) -> SimulatedPlant:
-    """The simulated robot; `life` counts the actor's starts, so that a restarted one meets other episodes."""
-    return SimulatedPlant(task, seed=START_SEED + 1000 * config.seed + life, cameras=config.actor.cameras)
+def make_plant(
+    config: HilConfig, task: ArmTask, life: int, pace: Callable[[], None], stopping: Callable[[], bool]
+) -> Plant:
+    """The simulated robot.
+
+    Args:
+        config: Of the run.
+        task: What it does.
+        life: Counts the actor's starts, so that a restarted one meets other episodes.
+        pace: Waits for the end of a control period: for a plant that drives by itself while it resets.
+        stopping: Whether to come to an end.
+    """
+    seed = START_SEED + 1000 * config.seed + life
+    plant = SimulatedPlant(task, seed=seed, cameras=config.actor.cameras)
+    if not config.actor.practise:
+        return plant
+    return PractisingPlant(plant, task, seed=seed, pace=pace, stopping=stopping)
+
+
+def make_watch(config: HilConfig, task: ArmTask) -> Watch | None:
+    """What gives hopeless episodes up, fitted to recorded ones; None where the run has none.
+
+    Raises:
+        UserError: The recorded episodes are too few, or all ended alike.
+    """
+    if config.actor.give_up is None:
+        return None
+    episodes = usable(load_episodes(config.actor.give_up))
+    judged = cross_validate(episodes)
+    seconds = [len(episode) * task.period for episode in episodes]
+    runs = fit_run_times(seconds, [episode.success for episode in episodes], task.episode_length)
+    rule, _ = choose_rule(judged, runs, config.actor.reset_seconds)
+    return Watch(fit(episodes, limit=task.episode_length), rule)
 
 
 def make_people(config: HilConfig, task: ArmTask, life: int) -> tuple[Operator, Operator, Device | None]:

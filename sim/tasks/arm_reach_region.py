@@ -1,12 +1,13 @@
-"""`arm-reach-region`: bring the tool of a Panda to a point beyond a region that it must not enter.
+"""`arm-reach-region`: bring the tool of a Panda to a point beyond a post that it must not enter.
 
-As in `arm-reach`, but a column that nothing can touch stands between the start and the goals: four of five straight
-ways lead through it. Entering it is a cost, not a failure, and it pays: the way around is the longer one.
+As in `arm-reach`, but a post that nothing can touch stands on the table between the start on the left and the goals on
+the right: nearly every straight way leads through its upper part. Entering it is a cost, not a failure, and it pays:
+the way over it is the longer one.
 """
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,27 +20,28 @@ from hardware.descriptions import load_arm
 from policies.actions import ActionConfig
 from policies.types import ArmSetpoint, ArmState, Array
 from sim.constraints import cost_terms, forbidden_region, region_body
-from sim.scene import Scene, Shape
+from sim.scene import Shape
 from sim.tasks.arm import ArmStart, ArmTask, ArmView, distance, drive, poses, shortfall, uniform
-from sim.tasks.arm_reach import DOWN, ENVELOPE, PERIOD, RANDOMIZATION, SPEED, TERMS
+from sim.tasks.arm_reach import DOWN, ENVELOPE, PERIOD, RANDOMIZATION, SCENE, SPEED, TERMS
 
-CENTER = (0.38, 0.0)
-"""m, x and y of the column's axis."""
-RADIUS = 0.09
-"""m."""
-TOP = 0.7
-"""m: above every goal."""
-REGION = Shape(kind="cylinder", size=(RADIUS, 0.5 * TOP), position=(*CENTER, 0.5 * TOP))
+AXIS = (0.43, 0.0)
+"""m, x and y of the post's axis."""
+RADIUS = 0.1
+"""m, and the depth at which a step costs 1. A cost that grows with the depth tells the policy where the nearest way out
+is; one of 0 and 1 does not."""
+TOP = 0.36
+"""m. Low enough that it is over the post, not around it, where most ways are shorter: where one goal asks for the way
+on the left and the next one for that on the right, a policy that changes smoothly has to lead through the middle."""
+REGION = Shape(kind="cylinder", size=(RADIUS, 0.5 * TOP), position=(*AXIS, 0.5 * TOP))
 """What the point between the fingertips must not enter."""
 CLEARANCE = 0.03
-"""m, between the column and the expert's way."""
-GOALS_X, GOALS_ASIDE, GOALS_Z = (0.34, 0.6), (0.12, 0.3), (0.08, 0.5)
-"""m, box of goals: x, distance from the plane y = 0 on the side away from the start, z."""
+"""m, between the post and the expert's way."""
+GOALS = ((0.36, 0.58), (-0.3, -0.15), (0.15, 0.45))
+"""m, box of goals in the base frame."""
 TURN = 0.6
-"""rad, of the first joint at the start, to either side."""
-LIMIT = 0.25
-"""Steps in the region, mean over episodes: one episode in four that touches it for one control period of 0.1 s.
-Going straight to every goal costs 3, going around 0."""
+"""rad, of the first joint at the start: to the left."""
+LIMIT = 0.1
+"""Steps at full depth, mean over episodes. Going straight to every goal costs 1.4, going over the post 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,53 +51,53 @@ class ReachRegionSettings:
     tolerance: float = 0.01
     """m, largest distance that counts as reached."""
     cost_limit: float = LIMIT
-    """Largest mean number of control periods per episode at whose end the tool is in the region."""
+    """Largest mean over episodes of the number of control periods at whose end the tool is on the axis of the region;
+    those at whose end it is less deep count in part."""
 
 
 def start(count: int, generator: torch.Generator, values: Mapping[str, Tensor]) -> ArmStart:
-    """The arm turned to one side, a goal on the other."""
+    """The arm turned to the left, a goal on the right."""
     home = load_arm("panda").home
-    side = np.sign(uniform(count, -1.0, 1.0, generator))
     joints = home + np.stack([uniform(count, -0.1, 0.1, generator) for _ in home], axis=1)
-    joints[:, 0] += side * TURN
-    x, aside, z = (uniform(count, *limits, generator) for limits in (GOALS_X, GOALS_ASIDE, GOALS_Z))
-    # The corner of the box that is too near to the column is taken away.
-    least = np.sqrt(np.clip((RADIUS + CLEARANCE) ** 2 - (x - CENTER[0]) ** 2, 0.0, None))
-    goal = poses(np.stack([x, -side * np.maximum(aside, least), z], axis=1))
+    joints[:, 0] += TURN
+    position = np.stack([uniform(count, low, high, generator) for low, high in GOALS], axis=1)
+    goal = poses(position)
     goal[:, 3:] = DOWN
-    return ArmStart(joints={"arm": joints}, widths={"arm": np.zeros(count)}, goal=goal)
+    return ArmStart(joints={"arm": joints}, poses={"marker": poses(position)}, goal=goal)
 
 
 def reward(view: ArmView) -> dict[str, Tensor]:
-    """That of `arm-reach`, but one that still changes at half a metre from the goal, where episodes begin."""
+    """That of `arm-reach`, but one that changes as clearly at half a metre from the goal, where episodes begin."""
     error = distance(view.arm.tool_pose, view.goal)
     change = (view.action - view.previous_action).square().mean(-1)
     return {
-        "far": 0.5 * shortfall(error, 0.4),
-        "near": 0.4 * shortfall(error, 0.02),
+        "far": 0.3 * shortfall(error, 0.4) + 0.4 * shortfall(error, 0.1),
+        "near": 0.2 * shortfall(error, 0.02),
         "jerky": -0.05 * change,
     }
 
 
 def expert(state: ArmState, setpoint: ArmSetpoint) -> Array:
-    """Straight to the goal where the way is clear, else along the tangent to a column that is wider by `CLEARANCE`."""
+    """Straight to the goal where the way is clear, else over a post that is wider and higher by `CLEARANCE`."""
     assert setpoint.tool_pose is not None
     tool, goal = state.tool_pose[..., :3], setpoint.tool_pose[..., :3]
     xp = array_namespace(tool)
     way_x, way_y, rise = (goal[..., i] - tool[..., i] for i in range(3))
-    axis_x, axis_y = (CENTER[i] - tool[..., i] for i in range(2))
-    left, near = xp.sqrt(way_x**2 + way_y**2).clip(1e-6), xp.sqrt(axis_x**2 + axis_y**2).clip(1e-6)
+    axis_x, axis_y = (AXIS[i] - tool[..., i] for i in range(2))
+    left = xp.sqrt(way_x**2 + way_y**2).clip(1e-6)
     along = (way_x * axis_x + way_y * axis_y) / left
-    aside = (way_x * axis_y - way_y * axis_x) / left  # positive where the axis is on the left
-    blocked = (along > 0.0) & (along < left) & (xp.abs(aside) < RADIUS + CLEARANCE)
-    # The tangent: the direction of the axis, turned away from it; by more than a right angle where it is too near.
-    sine = (RADIUS + CLEARANCE) / near
-    turn = xp.where(sine < 1.0, xp.asin(sine.clip(0.0, 1.0)), 0.5 * math.pi + 4.0 * (sine - 1.0))
-    turn = xp.where(aside > 0.0, -turn, turn)
-    cosine, sine = xp.cos(turn) * left / near, xp.sin(turn) * left / near
-    error_x = xp.where(blocked, cosine * axis_x - sine * axis_y, way_x)
-    error_y = xp.where(blocked, sine * axis_x + cosine * axis_y, way_y)
-    return drive(xp.stack([error_x, error_y, rise], axis=-1), PERIOD, SPEED)
+    aside = (way_x * axis_y - way_y * axis_x) / left
+    radius = RADIUS + CLEARANCE
+    half = xp.sqrt((radius**2 - aside**2).clip(0.0))  # of the straight way's part above the wider post
+    crossing = (xp.abs(aside) < radius) & (along + half > 0.0) & (along - half < left)
+    # Seen from above, always towards the goal. First to the edge of the wider post and up, then level across it.
+    climb = TOP + CLEARANCE - tool[..., 2]
+    to_edge = (along - half).clip(0.0) / left
+    share = xp.where(crossing & (climb > 0.5 * CLEARANCE), to_edge, xp.ones_like(left))
+    lowest = xp.where(crossing, climb, rise)
+    return drive(
+        xp.stack([share * way_x, share * way_y, xp.where(lowest > rise, lowest, rise)], axis=-1), PERIOD, SPEED
+    )
 
 
 def build(settings: ReachRegionSettings) -> ArmTask:
@@ -106,14 +108,14 @@ def build(settings: ReachRegionSettings) -> ArmTask:
 
     return ArmTask(
         name="arm-reach-region",
-        scene=Scene(bodies=(region_body("region", REGION),)),
+        scene=dataclasses.replace(SCENE, bodies=(*SCENE.bodies, region_body("region", REGION))),
         terms=TERMS,  # the tool's position is among them
         action=ActionConfig(name="cartesian_twist", parameters={"axes": "x y z", "linear": SPEED}),
         envelope=ENVELOPE,
         start=start,
         success=success,
         reward=reward,
-        costs=cost_terms(region=forbidden_region(REGION)),
+        costs=cost_terms(region=forbidden_region(REGION, depth=RADIUS)),
         cost_limit=settings.cost_limit,
         expert=expert,
         randomization=RANDOMIZATION,

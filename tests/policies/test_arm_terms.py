@@ -1,5 +1,7 @@
 """Observation and action terms of arms: frames, scales, one arm or two, numpy and torch alike."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ EXAMPLES = {
     "joint_positions": {"joints": 7, "scale": 0.5},
     "joint_velocities": {"joints": 7, "scale": 0.1},
     "position": {"of": "cube", "x": 0.5, "y": 0.1, "z": 0.02, "scale": 3.0},
+    "relative_pose": {"scale": 2.0, "limit": 9.0},
     "orientation": {"of": "tool"},
     "position_difference": {"of": "cube", "origin": "tool", "scale": 2.0, "limit": 9.0},
     "rotation_difference": {"of": "goal", "origin": "tool", "scale": 1.0, "limit": 9.0},
@@ -50,7 +53,8 @@ def to_torch(record):
 
 def feature(name, state, setpoint, **changes):
     config = TermConfig(name=name, parameters={**EXAMPLES[name], **changes})
-    return observations.observe([config], state, setpoint, {}, 0.1)[0]
+    memory = observations.initial_memory([config], observations.batch_like(state))
+    return observations.observe([config], state, setpoint, memory, 0.1)[0]
 
 
 def test_every_term_has_an_example():
@@ -72,6 +76,117 @@ def test_size_single_sample_and_torch_agree(name):
         }
     )
     np.testing.assert_allclose(feature(name, first, ArmSetpoint(setpoint.tool_pose[0])), value[0], atol=1e-12)
+
+
+def moved(arm, shift, turn):
+    """The arm with its whole world moved: tool, objects and velocities."""
+
+    def pose(value):
+        position = shift + rotation.rotate(np.broadcast_to(turn, value[..., 3:].shape), value[..., :3])
+        return np.concatenate(
+            [position, rotation.multiply(np.broadcast_to(turn, value[..., 3:].shape), value[..., 3:])], -1
+        )
+
+    def velocity(value):
+        turns = np.broadcast_to(turn, (*value.shape[:-1], 4))
+        return np.concatenate([rotation.rotate(turns, value[..., :3]), rotation.rotate(turns, value[..., 3:])], -1)
+
+    objects = {name: pose(value) for name, value in arm.objects.items()}
+    changes = {"tool_pose": pose(arm.tool_pose), "tool_twist": velocity(arm.tool_twist), "objects": objects}
+    return dataclasses.replace(arm, **changes), pose
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("relative_pose", {}),
+        ("tool_twist", {"frame": "tool"}),
+        ("position_difference", {"frame": "tool"}),
+        ("rotation_difference", {"frame": "tool"}),
+        ("behind_difference", {"frame": "tool"}),
+        ("wrench", {}),
+    ],
+)
+def test_relative_terms_do_not_see_where_the_world_is(name, changes):
+    """An episode in a moved and turned world looks the same; from the base it does not."""
+    rng = np.random.default_rng(8)
+    shift, turn = np.array([0.3, -0.2, 0.1]), rotation.from_rotation_vector(np.array([0.4, -0.7, 1.1]))
+    config = TermConfig(name=name, parameters={**EXAMPLES[name], **changes})
+    memories = [observations.initial_memory([config], np.zeros((4, 1))) for _ in range(2)]
+    for _ in range(3):
+        here, setpoint = state(rng)
+        there, pose = moved(here, shift, turn)
+        one, memories[0] = observations.observe([config], here, setpoint, memories[0], 0.1)
+        other, memories[1] = observations.observe(
+            [config], there, ArmSetpoint(pose(setpoint.tool_pose)), memories[1], 0.1
+        )
+        np.testing.assert_allclose(other, one, atol=1e-9)
+        if changes:
+            assert not np.allclose(feature(name, there, setpoint), feature(name, here, setpoint), atol=0.1)
+
+
+def test_the_first_pose_of_an_episode_is_latched_in_each_environment():
+    rng = np.random.default_rng(9)
+    config = TermConfig(name="relative_pose", parameters={"scale": 1.0, "limit": 9.0})
+    spec = observations.memory_specs([config])["first_tool_pose"]
+    assert (spec.shape, spec.initial) == ((7,), 0.0)
+    memory = observations.initial_memory([config], np.zeros((4, 1)))
+    first, setpoint = state(rng)
+    start, memory = observations.observe([config], first, setpoint, memory, 0.1)
+    np.testing.assert_allclose(start, np.tile([0, 0, 0, 1, 0, 0, 0, 1, 0], (4, 1)), atol=1e-12)
+    second, _ = state(rng)
+    seen, after = observations.observe([config], second, setpoint, memory, 0.1)
+    way = second.tool_pose[:, :3] - first.tool_pose[:, :3]
+    np.testing.assert_allclose(seen[:, :3], rotation.rotate_inverse(first.tool_pose[:, 3:], way), atol=1e-12)
+    matrix = np.swapaxes(rotation.to_matrix(first.tool_pose[:, 3:]), -1, -2) @ rotation.to_matrix(
+        second.tool_pose[:, 3:]
+    )
+    np.testing.assert_allclose(seen[:, 3:], np.concatenate([matrix[..., 0], matrix[..., 1]], -1), atol=1e-12)
+    np.testing.assert_array_equal(after["first_tool_pose"], first.tool_pose)
+    # Where an episode begins anew, and only there, the pose of that moment counts.
+    anew = after["first_tool_pose"].copy()
+    anew[2] = spec.initial
+    seen, after = observations.observe([config], second, setpoint, {"first_tool_pose": anew}, 0.1)
+    np.testing.assert_allclose(seen[2, :3], 0.0, atol=1e-12)
+    np.testing.assert_array_equal(after["first_tool_pose"][[0, 1, 3]], first.tool_pose[[0, 1, 3]])
+    np.testing.assert_array_equal(after["first_tool_pose"][2], second.tool_pose[2])
+
+
+def test_two_arms_keep_a_first_pose_each():
+    rng = np.random.default_rng(10)
+    (left, setpoint), (right, _) = state(rng), state(rng)
+    terms = [
+        TermConfig(name="relative_pose", parameters={"scale": 1.0, "limit": 9.0, "arm": arm})
+        for arm in ("left", "right")
+    ]
+    both = {"left": left, "right": right}
+    memory = observations.initial_memory(terms, observations.batch_like(both))
+    _, memory = observations.observe(terms, both, setpoint, memory, 0.1)
+    np.testing.assert_array_equal(memory["first_tool_pose.left"], left.tool_pose)
+    np.testing.assert_array_equal(memory["first_tool_pose.right"], right.tool_pose)
+
+
+def test_the_twist_in_the_tool_frame_is_how_the_tool_s_own_point_moves():
+    """Against differences along a motion of the tool."""
+    rng = np.random.default_rng(11)
+    arm, setpoint = state(rng)
+    pose, twist, dt = arm.tool_pose, arm.tool_twist, 1e-6
+
+    def at(time):
+        turned = rotation.multiply(rotation.from_rotation_vector(twist[:, 3:] * time), pose[:, 3:])
+        return pose[:, :3] + twist[:, :3] * time, turned
+
+    (before, first), (after, last) = at(-dt), at(dt)
+    linear = rotation.rotate_inverse(pose[:, 3:], (after - before) / (2 * dt))
+    angular = rotation.to_rotation_vector(rotation.multiply(rotation.conjugate(first), last)) / (2 * dt)
+    seen = feature("tool_twist", arm, setpoint, linear=1.0, angular=1.0, frame="tool")
+    np.testing.assert_allclose(seen, np.concatenate([linear, angular], -1), atol=1e-7)
+
+
+def test_an_unknown_frame_is_named():
+    arm, setpoint = state(np.random.default_rng(12))
+    with pytest.raises(ValueError, match="frame is 'world'"):
+        feature("tool_twist", arm, setpoint, frame="world")
 
 
 def test_one_of_two_arms_is_chosen_by_name():
@@ -109,6 +224,8 @@ def test_needed_signals_follow_from_what_is_named():
 
     assert observations.needed_signals(terms(of="goal", origin="tool")) == ("tool_pose",)
     assert observations.needed_signals(terms(of="cube", origin="goal")) == ("objects",)
+    assert observations.needed_signals(terms(of="cube", origin="goal", frame="base")) == ("objects",)
+    assert observations.needed_signals(terms(of="cube", origin="goal", frame="tool")) == ("objects", "tool_pose")
 
 
 def test_twist_fills_the_axes_that_the_policy_has_and_clips():

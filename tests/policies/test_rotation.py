@@ -152,3 +152,56 @@ def test_gradients_are_exact_where_a_formula_has_a_removable_singularity():
     assert torch.autograd.gradcheck(rotation.rotate, (quaternion, vector))
     assert torch.autograd.gradcheck(rotation.to_matrix, (quaternion,))
     assert torch.autograd.gradcheck(rotation.yaw_of, (quaternion,))
+
+
+def rigid_motion(time):
+    """Pose of a body that moves and turns: position (3,) and quaternion (4,)."""
+    position = np.array([0.3 + np.sin(time), 0.5 * time**2, np.cos(2.0 * time)])
+    return position, rotation.from_rotation_vector(np.array([0.7 * time, np.sin(1.3 * time), 0.4 - time]))
+
+
+def homogeneous(time):
+    position, quaternion = rigid_motion(time)
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = rotation.to_matrix(quaternion), position
+    return matrix
+
+
+def twist_of(matrix):
+    """(linear, angular) of a 4 by 4 velocity matrix [[ω]×, v]."""
+    return np.array([*matrix[:3, 3], matrix[2, 1], matrix[0, 2], matrix[1, 0]])
+
+
+@pytest.mark.parametrize("time", [0.0, 0.4, 1.7])
+def test_the_adjoint_takes_a_body_s_twist_to_the_base(time):
+    """Against differences of a moving rigid body: inv(T) dT is its twist in its own frame, dT inv(T) in the base."""
+    here, step = homogeneous(time), 1e-5
+    change = (homogeneous(time + step) - homogeneous(time - step)) / (2.0 * step)
+    own, base = twist_of(np.linalg.inv(here) @ change), twist_of(change @ np.linalg.inv(here))
+    position, quaternion = rigid_motion(time)
+    matrix = rotation.adjoint(quaternion, position)
+    np.testing.assert_allclose(matrix @ own, base, atol=1e-8)
+    # With the block on the other side, as published code has it, this does not hold.
+    wrong = matrix.copy()
+    wrong[:3, 3:], wrong[3:, :3] = 0.0, matrix[:3, 3:]
+    assert not np.allclose(wrong @ own, base, atol=0.1)
+
+
+def test_the_adjoint_couples_rotation_into_translation_and_never_the_other_way():
+    position, quaternion = rigid_motion(0.9)
+    matrix = rotation.adjoint(quaternion, position)
+    turn = rotation.to_matrix(quaternion)
+    np.testing.assert_array_equal(matrix[3:, :3], 0.0)
+    np.testing.assert_allclose(matrix[:3, 3:], np.cross(position, turn, axisb=0, axisc=0), atol=1e-12)
+    straight = matrix @ np.array([0.1, -0.2, 0.3, 0.0, 0.0, 0.0])
+    np.testing.assert_array_equal(straight[3:], 0.0)
+
+
+def test_adjoints_chain_like_poses_in_batches_of_numpy_and_torch():
+    first, second = QUATERNIONS[:20], QUATERNIONS[20:40]
+    here, there = RNG.normal(size=(20, 3)), RNG.normal(size=(20, 3))
+    both = rotation.adjoint(rotation.multiply(first, second), here + rotation.rotate(first, there))
+    np.testing.assert_allclose(rotation.adjoint(first, here) @ rotation.adjoint(second, there), both, atol=1e-12)
+    tensors = rotation.adjoint(torch.as_tensor(first), torch.as_tensor(here))
+    np.testing.assert_allclose(tensors.numpy(), rotation.adjoint(first, here), atol=1e-14)
+    np.testing.assert_allclose(rotation.skew(here) @ there[..., None], np.cross(here, there)[..., None], atol=1e-12)

@@ -248,6 +248,11 @@ def test_on_arm_reach_region_the_cost_is_under_its_limit_at_the_unconstrained_su
     assert safe >= 0.95 * free
 
 
+def test_the_recipe_leaves_a_margin_under_the_limit_of_the_task():
+    limit = recipe("arm-reach-region").ppo_lagrangian.cost_limit
+    assert 0.0 < limit < find_task("arm-reach-region").cost_limit
+
+
 # Faults
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.hil.layout import ActionLayout
-from robot_rl.hil.networks import Critics, GripperChoice, HilPolicy
+from robot_rl.hil.networks import Critics, GripperChoice, HilPolicy, ResidualPolicy
 from robot_rl.hil.replay import Replay
 
 
@@ -30,7 +30,7 @@ class Algorithm(Protocol):
     def update(self, replay: Replay) -> dict[str, Tensor]:
         """One full update; returns figures to log, as tensors so that nothing waits for them."""
 
-    def policy(self) -> HilPolicy:
+    def policy(self) -> HilPolicy | ResidualPolicy:
         """What is deployed."""
 
     def behaviour(self) -> Acting:
@@ -46,22 +46,43 @@ class Algorithm(Protocol):
 class Acting(nn.Module):
     """What acts while learning: a policy, and critics that say how good it believes an action to be."""
 
-    def __init__(self, policy: HilPolicy, critics: Critics | None) -> None:
-        """Both are shared with the learner, not copied."""
+    deviation: Tensor
+
+    def __init__(
+        self, policy: HilPolicy | ResidualPolicy, critics: Critics | None, deviation: float | None = None
+    ) -> None:
+        """Both are shared with the learner, not copied.
+
+        Args:
+            policy: What acts.
+            critics: What judges, if anything does.
+            deviation: Of noise on what the policy does; None: the policy explores by its own Gaussian.
+        """
         super().__init__()
         self.policy = policy
         self.critics = critics
+        self.own_noise = deviation is None
+        self.register_buffer("deviation", torch.tensor(deviation or 0.0), persistent=not self.own_noise)
 
     @torch.no_grad()
     def explore(
-        self, observation: Tensor, images: Mapping[str, Tensor], generator: torch.Generator
+        self, observation: Tensor, images: Mapping[str, Tensor], generator: torch.Generator, index: int = 0
     ) -> tuple[Tensor, Tensor | None]:
-        """A random action (N, A) for observations (N, D), and its value (N,)."""
-        action = self.policy.explore(observation, generator)
+        """A random action (N, A) for observations (N, D) of step `index` of an episode, and its value (N,)."""
+        action = self._act(observation, generator, index)
         if self.critics is None:
             return action, None
         features = torch.cat([self.policy.scaler(observation), action], -1)
         return action, self.critics(features).mean(0)
+
+    def _act(self, observation: Tensor, generator: torch.Generator, index: int) -> Tensor:
+        if isinstance(self.policy, HilPolicy) and self.own_noise:
+            return self.policy.explore(observation, generator)
+        action: Tensor = self.policy(observation)
+        continuous = list(self.policy.layout.continuous)
+        noise = self.deviation * torch.randn(len(action), len(continuous), generator=generator)
+        action[:, continuous] = (action[:, continuous] + noise).clamp(-1.0, 1.0)
+        return action
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +107,21 @@ class WarmStartConfig:
     """Samples of each."""
     learning_rate: float = 1e-3
     """Adam's."""
+    normalize: bool = True
+    """Whether observations are shifted and scaled by the figures of the demonstrations."""
     scaler_floor: float = 0.2
     """Least deviation of a feature by which it is divided: what hardly moves must not be blown up."""
     feature_noise: float = 0.1
     """Deviation of noise on the scaled features, which keeps a clone of few demonstrations from learning them by
     heart: 20 of `arm-pick-lift` give 92 to 95 % with it and 59 to 74 % without."""
+
+
+def fit_scaler(policy: HilPolicy, replay: Replay, config: WarmStartConfig) -> bool:
+    """Take the features' scale from the person's steps; whether there are any to begin from."""
+    rows = replay.rows_of(demonstrations=True)
+    if len(rows) and config.normalize:
+        policy.scaler.fit(torch.from_numpy(replay.column("observation")[rows]), config.scaler_floor)
+    return len(rows) > 0
 
 
 def clone(

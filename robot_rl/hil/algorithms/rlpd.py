@@ -27,7 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robot_rl.hil.algorithms.base import Acting, Sizes, WarmStartConfig, clone, habit_loss, opens
+from robot_rl.hil.algorithms import state
+from robot_rl.hil.algorithms.base import Acting, Sizes, WarmStartConfig, clone, fit_scaler, habit_loss, opens
 from robot_rl.hil.networks import Critics, HilPolicy, track
 from robot_rl.hil.replay import PERSON, Batch, Replay
 
@@ -62,10 +63,14 @@ class RlpdConfig:
     """Per continuous element of the action, nats; SAC's usual -1/2 is much noise for precise work."""
     clone_weight: float = 1.0
     """Weight of staying near the person's actions against the value, which is scaled to mean 1."""
-    own_weight: float = 1.0
-    """That of staying near what the policy itself did, relative to the person's actions."""
+    correction_weight: float = 4.0
+    """Of staying near the person's corrections, relative to their demonstrations."""
+    own_weight: float = 0.5
+    """Of staying near what the policy itself did in episodes that it won as fast as its critics expect."""
     advantage_scale: float = 0.05
-    """Actions that are better by this share of the value count e times as much (AWAC, Nair et al. 2020)."""
+    """Own actions whose outcome was better by this share count e times as much (AWAC, Nair et al. 2020)."""
+    blamed: int = 15
+    """Steps before a correction whose actions are held to be wrong (Sirius, Liu et al. 2023)."""
     value_weight: float = 0.0
     """Of following the gradient of the critics."""
     gripper_penalty: float = 0.02
@@ -112,11 +117,8 @@ class Rlpd:
 
     def warm_start(self, replay: Replay) -> dict[str, float]:
         """Take the features' scale from the demonstrations and clone the person."""
-        rows = replay.rows_of(demonstrations=True)
-        if not len(rows):
+        if not fit_scaler(self.actor, replay, self.config.warm_start):
             return {}
-        seen = torch.from_numpy(replay.column("observation")[rows])
-        self.actor.scaler.fit(seen, self.config.warm_start.scaler_floor)
         found = clone(self.actor, replay, self.config.warm_start, self.generator, self.noise)
         self.average.load_state_dict(self.actor.state_dict())
         self._make_optimizers()
@@ -217,39 +219,60 @@ class Rlpd:
         action = torch.cat([part.action for part in parts])
         person = torch.cat([part.driver for part in parts]) == PERSON
         features = self.actor.scaler(observation)
-        noise = torch.randn(len(features), len(layout.continuous), generator=self.noise)
-        continuous, density = self.actor.sample(features, noise)
+        loss, value, found = self._value_loss(features) if config.value_weight else self._expected(features)
+        near = self._nearness(parts, value, person)
+        blur = config.warm_start.feature_noise * torch.randn(features.shape, generator=self.noise)
+        mean = torch.tanh(self.actor.gaussian(features + blur)[0])
+        away = (mean - action[:, list(layout.continuous)]).square().sum(-1)
+        loss = config.value_weight * loss + config.clone_weight * (near * away).sum() / near.sum().clamp(min=1e-6)
+        found["clone_error"] = (person * away.detach()).sum() / person.sum().clamp(min=1)
+        found["own_weight"] = (near * ~person).sum() / near.sum().clamp(min=1e-6)
+        self._actor_optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._continuous, config.max_gradient_norm)
+        self._actor_optimizer.step()
+        return found
+
+    def _expected(self, features: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """No loss, and what the critics expect (N,) of the policy's own action."""
+        with torch.no_grad():
+            complete, _ = self._complete(features, torch.tanh(self.actor.gaussian(features)[0]))
+            value = self.critics(torch.cat([features, complete], -1)).mean(0)
+        return torch.zeros(()), value, {}
+
+    def _value_loss(self, features: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Soft actor-critic's loss of the actor, scaled to values of mean 1, and those values (N,)."""
+        config, size = self.config, len(self.sizes.layout.continuous)
+        continuous, density = self.actor.sample(features, torch.randn(len(features), size, generator=self.noise))
         temperature = self.log_temperature.exp().detach()
         complete, _ = self._complete(features, continuous)
         self.critics.requires_grad_(False)
         value = self.critics(torch.cat([features, complete], -1)).mean(0)
         self.critics.requires_grad_(True)
         scale = value.detach().abs().mean().clamp(min=0.05)
-        loss = (temperature * density - value).mean() / scale
-        found = {"entropy": -density.detach().mean(), "temperature": temperature}
-        # Whose actions to stay near: the person's, and own ones that turned out better than what it would do now.
-        with torch.no_grad():
-            advantage = self.critics(torch.cat([features, action], -1)).mean(0) - value
-        near = torch.where(person, 1.0, config.own_weight) * (advantage / (config.advantage_scale * scale)).exp().clamp(
-            max=10.0
-        )
-        blur = config.warm_start.feature_noise * torch.randn(features.shape, generator=self.noise)
-        mean = torch.tanh(self.actor.gaussian(features + blur)[0])
-        away = (mean - action[:, list(layout.continuous)]).square().sum(-1)
-        loss = config.value_weight * loss + config.clone_weight * (near * away).sum() / near.sum()
-        found["person_better"] = (advantage[person] > 0).float().mean()
-        found["clone_error"] = away.detach()[person].mean()
-        found["adv_std"] = (advantage / scale).std()
-        self._actor_optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._continuous, config.max_gradient_norm)
-        self._actor_optimizer.step()
-        wanted = config.target_entropy * len(layout.continuous)
-        temperature_loss = -self.log_temperature.exp() * (density.detach().mean() + wanted)
+        temperature_loss = -self.log_temperature.exp() * (density.detach().mean() + config.target_entropy * size)
         self._temperature_optimizer.zero_grad()
         temperature_loss.backward()
         self._temperature_optimizer.step()
-        return found
+        loss = (temperature * density - value).mean() / scale
+        return loss, value.detach(), {"entropy": -density.detach().mean(), "temperature": temperature}
+
+    def _nearness(self, parts: list[Batch], value: Tensor, person: Tensor) -> Tensor:
+        """How much (N,) to stay near the executed actions.
+
+        Near the person's, the corrections more than the demonstrations, of which there are many alike. Near own ones
+        of won episodes, the more the sooner they won than the critics expect of the policy; not at all where they led
+        to a correction.
+        """
+        config = self.config
+        given, left, won, until_help = (
+            torch.cat([getattr(part, name) for part in parts]) for name in ("given", "left", "won", "until_help")
+        )
+        outcome = config.discount ** (left - 1).clamp(min=0)
+        sooner = (outcome - value) / (config.advantage_scale * value.abs().clamp(min=0.05))
+        good = won & (until_help > config.blamed)
+        own = config.own_weight * good * sooner.clamp(-3.0, 2.0).exp()
+        return torch.where(person, torch.where(given, 1.0, config.correction_weight), own)
 
     def _complete(self, features: Tensor, continuous: Tensor) -> tuple[Tensor, Tensor | None]:
         """The action whose grippers do what they hold to be best, and the grippers' scores (N, G, 2)."""
@@ -270,18 +293,21 @@ class Rlpd:
             parts["gripper_targets"] = self.gripper_targets
         return parts
 
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {
+            "actor_optimizer": self._actor_optimizer, "critic_optimizer": self._critic_optimizer,
+            "temperature_optimizer": self._temperature_optimizer,
+        }  # fmt: skip
+
     def state_dict(self) -> dict[str, Tensor]:
         """Networks, optimizers, counters and generators."""
-        state = {f"{part}/{k}": v for part, module in self._parts().items() for k, v in module.state_dict().items()}
-        state["log_temperature"] = self.log_temperature.detach()
-        state["updates"] = torch.tensor(self.updates)
-        return state
+        numbers = {"updates": self.updates}
+        packed = state.pack(self._parts(), self._optimizers(), self.generator, self.noise, numbers)
+        return {**packed, "log_temperature": self.log_temperature.detach()}
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, stored: Mapping[str, Tensor]) -> None:
         """Go on from there."""
-        for part, module in self._parts().items():
-            prefix = f"{part}/"
-            module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        state.unpack(stored, self._parts(), self._optimizers(), self.generator, self.noise)
         with torch.no_grad():
-            self.log_temperature.copy_(state["log_temperature"])
-        self.updates = int(state["updates"])
+            self.log_temperature.copy_(stored["log_temperature"])
+        self.updates = int(stored["updates"])

@@ -329,7 +329,7 @@ def test_a_rollout_stores_what_was_executed_and_nothing_while_the_device_is_lost
     device.rest()
     rollout = Rollout(plant, operator)
     rollout.begin()
-    policy = lambda moment: (UP, None)  # noqa: E731
+    policy = lambda moment, index: (UP, None)  # noqa: E731
     assert rollout.step(policy).driver == "policy"
     device.say(twist=np.array([0.0, 0.15, 0.0, 0.0, 0.0, 0.0]))
     record = rollout.step(policy)

@@ -1,0 +1,218 @@
+"""What `pvp` and `resfit` share: TD3 (Fujimoto et al. 2018) with an ensemble of critics and with grippers.
+
+    y = Σ_{k<m} γᵏ r_k + γᵐ min_i Q'_i(s_m, π'(s_m) + ε),   ε ~ clip(N(0, σ²), ±2σ)
+
+over a few drawn members i, after n steps of reward; π' is a running average of the policy, which is also deployed.
+Grippers are open or closed: a double deep Q-network of their own, as in `rlpd`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robot_rl.hil.algorithms import state
+from robot_rl.hil.algorithms.base import Acting, Sizes, WarmStartConfig, habit_loss, opens
+from robot_rl.hil.networks import Critics, HilPolicy, ResidualPolicy, track
+from robot_rl.hil.replay import PERSON, Batch, Replay, join
+
+
+@dataclass(frozen=True, kw_only=True)
+class Td3Config:
+    """Settings of a deterministic actor and its critics."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of all networks."""
+    critics: int = 2
+    """Members of the ensemble."""
+    sampled: int = 2
+    """Members of which the least is the target."""
+    batch: int = 256
+    """Transitions of an update, half of them the person's."""
+    discount: float = 0.97
+    """Per control step."""
+    n_step: int = 1
+    """Steps of reward before the critics take over."""
+    actor_rate: float = 3e-4
+    """Adam's, of the actor."""
+    critic_rate: float = 3e-4
+    """Adam's, of the critics."""
+    track_rate: float = 0.005
+    """Of the target critics and of the deployed average of the actor, per update."""
+    actor_period: int = 2
+    """Updates of the critics per update of the actor."""
+    deviation: float = 0.05
+    """Of the noise on actions that are tried, and on those of the target (σ)."""
+    clone_weight: float = 0.0
+    """Weight of staying near the person's actions against the value, which is scaled to mean 1."""
+    gripper_penalty: float = 0.02
+    """Taken off the reward of a step in which a gripper changes."""
+    warm_start: WarmStartConfig = WarmStartConfig()
+    """Cloning before the first step."""
+    critic_warm_up: int = 1000
+    """Updates of the critics alone, before the actor follows them."""
+    start_after: int = 200
+    """Online steps before the first update."""
+    max_gradient_norm: float = 10.0
+    """Of the critics and of the actor."""
+
+
+class Td3:
+    """The learner's state: actor, critics, their running averages and optimizers."""
+
+    def __init__(self, sizes: Sizes, config: Td3Config, seed: int, actor: HilPolicy | ResidualPolicy) -> None:
+        """Build untrained critics for `actor`."""
+        self.config, self.sizes = config, sizes
+        self.generator = np.random.default_rng(seed)
+        self.noise = torch.Generator().manual_seed(seed)
+        self.updates = 0
+        self.actor = actor
+        self.average = copy.deepcopy(actor)
+        self.critics = Critics(sizes.observation + sizes.layout.size, config.critics, config.hidden)
+        self.targets = copy.deepcopy(self.critics)
+        self.acting = Acting(self.actor, self.critics, config.deviation)
+        self._make_optimizers()
+
+    def _make_optimizers(self) -> None:
+        grippers = [] if self.actor.grippers is None else list(self.actor.grippers.parameters())
+        ours = {id(p) for p in grippers}
+        self._continuous = [p for p in self.actor.parameters() if p.requires_grad and id(p) not in ours]
+        self._critical = [*self.critics.parameters(), *(p for p in grippers if p.requires_grad)]
+        self._actor_optimizer = torch.optim.Adam(self._continuous, self.config.actor_rate, fused=True)
+        self._critic_optimizer = torch.optim.Adam(self._critical, self.config.critic_rate, fused=True)
+
+    # Algorithm
+
+    def ready(self, replay: Replay) -> bool:
+        """Whether there are online steps and demonstrations enough."""
+        return replay.online >= self.config.start_after and replay.demonstrations > 0
+
+    def update(self, replay: Replay) -> dict[str, Tensor]:
+        """Critics, and every `actor_period` times the actor, on one batch."""
+        config = self.config
+        half = config.batch // 2
+        parts = [
+            replay.sample(count, self.generator, demonstrations=person, n_step=config.n_step, discount=config.discount)
+            for count, person in ((config.batch - half, False), (half, True))
+        ]
+        batch = join(parts)
+        loss, found = self.critic_loss(batch)
+        self._critic_optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._critical, config.max_gradient_norm)
+        self._critic_optimizer.step()
+        self.updates += 1
+        if self.updates > config.critic_warm_up and self.updates % config.actor_period == 0:
+            found.update(self._update_actor(batch))
+        track(self.targets, self.critics, config.track_rate)
+        track(self.average, self.actor, config.track_rate)
+        return found
+
+    def policy(self) -> HilPolicy | ResidualPolicy:
+        """The running average of the actor."""
+        return self.average
+
+    def behaviour(self) -> Acting:
+        """The actor with noise, and its critics."""
+        return self.acting
+
+    # Losses
+
+    def critic_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean temporal difference of the critics and of the grippers, and figures to log."""
+        features = self.actor.scaler(batch.observation)
+        values = self.critics(torch.cat([features, batch.action], -1))
+        errors, gripper_errors, found = self.temporal_differences(batch, features, values, batch.reward)
+        loss = errors.mean()
+        if gripper_errors is not None:
+            loss = loss + gripper_errors.mean() + self.habits(batch, features)
+        return loss, found
+
+    def temporal_differences(
+        self, batch: Batch, features: Tensor, values: Tensor, reward: Tensor
+    ) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """Squared errors (N,) of the critics' `values` (E, N), summed over critics, the grippers' (N,), and figures."""
+        config, layout = self.config, self.sizes.layout
+        with torch.no_grad():
+            after = self.actor.scaler(batch.next_observation)
+            continuous = self.average.continuous(after)
+            limit = 2.0 * config.deviation
+            blur = config.deviation * torch.randn(continuous.shape, generator=self.noise)
+            continuous = (continuous + blur.clamp(-limit, limit)).clamp(-1.0, 1.0)
+            members = torch.randperm(config.critics, generator=self.noise)[: config.sampled]
+            chosen = None if config.sampled >= config.critics else members
+            later = self.targets(torch.cat([after, complete(self.average, after, continuous)], -1), chosen).amin(0)
+            target = reward + batch.discount * later
+        errors = (values - target).square().sum(0)
+        found = {"critic_loss": errors.detach().mean(), "value": values.detach().mean(), "target": target.mean()}
+        if self.actor.grippers is None:
+            return errors, None, found
+        assert self.average.grippers is not None
+        commands = opens(batch.action, layout)  # (N, G)
+        with torch.no_grad():
+            toggled = (commands != opens(batch.previous, layout)).float()
+            best = self.actor.grippers.scores(after).argmax(-1, keepdim=True)
+            later_g = self.average.grippers.values(after).gather(-1, best)[..., 0]
+            target_g = reward[:, None] - config.gripper_penalty * toggled + batch.discount[:, None] * later_g
+        own = self.actor.grippers.values(features).gather(-1, commands[..., None])[..., 0]
+        return errors, (own - target_g).square().mean(-1), found
+
+    def habits(self, batch: Batch, features: Tensor) -> Tensor:
+        """Loss () of what the person does with the grippers; 0 where habits are frozen."""
+        grippers = self.actor.grippers
+        if grippers is None or not next(grippers.habit.parameters()).requires_grad:
+            return torch.zeros(())
+        blur = self.config.warm_start.feature_noise * torch.randn(features.shape, generator=self.noise)
+        habit = habit_loss(grippers, features + blur, opens(batch.action, self.sizes.layout))
+        return 0.1 * (habit * (batch.driver == PERSON)).mean()
+
+    def _update_actor(self, batch: Batch) -> dict[str, Tensor]:
+        features = self.actor.scaler(batch.observation)
+        continuous = self.actor.continuous(features)
+        self.critics.requires_grad_(False)
+        value = self.critics(torch.cat([features, complete(self.actor, features, continuous)], -1)).mean(0)
+        self.critics.requires_grad_(True)
+        loss = -value.mean() / value.detach().abs().mean().clamp(min=0.05)
+        person = (batch.driver == PERSON).float()
+        if self.config.clone_weight:
+            blur = self.config.warm_start.feature_noise * torch.randn(features.shape, generator=self.noise)
+            wanted = batch.action[:, list(self.sizes.layout.continuous)]
+            away = (self.actor.continuous(features + blur) - wanted).square().sum(-1)
+            loss = loss + self.config.clone_weight * (person * away).sum() / person.sum().clamp(min=1.0)
+        self._actor_optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._continuous, self.config.max_gradient_norm)
+        self._actor_optimizer.step()
+        return {"actor_loss": loss.detach()}
+
+    # Storage
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"acting": self.acting, "average": self.average, "targets": self.targets}
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"actor_optimizer": self._actor_optimizer, "critic_optimizer": self._critic_optimizer}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Networks, optimizers, counters and generators."""
+        numbers = {"updates": self.updates}
+        return state.pack(self._modules(), self._optimizers(), self.generator, self.noise, numbers)
+
+    def load_state_dict(self, stored: Mapping[str, Tensor]) -> None:
+        """Go on from there."""
+        state.unpack(stored, self._modules(), self._optimizers(), self.generator, self.noise)
+        self.updates = int(stored["updates"])
+
+
+def complete(policy: HilPolicy | ResidualPolicy, features: Tensor, continuous: Tensor) -> Tensor:
+    """The action (N, A) with a continuous part (N, C), whose grippers do what `policy` holds to be best."""
+    if policy.grippers is None:
+        return policy.assemble(continuous, continuous[:, :0])
+    with torch.no_grad():
+        commands = policy.grippers.commands(features)
+    return policy.assemble(continuous, commands)

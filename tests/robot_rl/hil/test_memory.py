@@ -1,0 +1,89 @@
+"""From records to what algorithms sample: nothing of a crash is learned from, demonstrations are no own experience."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robot_rl.errors import UserError
+from robot_rl.hil.log import RecordLog
+from robot_rl.hil.memory import Memory
+from robot_rl.hil.records import Record
+from robot_rl.hil.schema import Schema
+
+SCHEMA = Schema(observation=3, action=2, task="arm-reach", robot="panda", control_rate_hz=10.0)
+
+
+def episode(number: int, length: int, *, given: bool = False, person=(), cut: bool = False, source: str = "a"):
+    records = []
+    for k in range(length):
+        last = k == length - 1 and not cut
+        records.append(
+            Record(
+                episode=number,
+                index=k,
+                observation=np.full(3, 100 * number + k, np.float32),
+                action=np.full(2, 0.1, np.float32),
+                policy_action=np.zeros(2, np.float32),
+                driver="person" if given or k in person else "policy",
+                reward=float(last),
+                terminated=last,
+                success=last,
+                observed_at=float(k),
+                acted_at=k + 0.01,
+                wall_time=1.0,
+                final_observation=np.full(3, 100 * number + length, np.float32) if last else None,
+                info={"demonstration": float(given)},
+                source=source,
+            )
+        )
+    return records
+
+
+def test_demonstrations_are_counted_and_are_no_online_experience():
+    memory = Memory(SCHEMA)
+    memory.take(episode(0, 4, given=True))
+    memory.take(episode(1, 5, person=(2, 3)))
+    assert memory.demonstrations == 1 and memory.steps == 9
+    assert memory.replay.online == 5
+    assert memory.replay.demonstrations == 4 + 2  # corrections are both
+
+
+def test_an_episode_that_a_crash_cut_off_ends_where_it_was_cut():
+    memory = Memory(SCHEMA)
+    memory.take(episode(0, 4, cut=True))
+    assert not memory.between_episodes
+    memory.take(episode(1, 3))
+    assert memory.between_episodes
+    rows = memory.replay.rows_of(demonstrations=False)
+    batch = memory.replay.gather(rows, n_step=3, discount=0.9)
+    for seen, after in zip(batch.observation[:, 0].tolist(), batch.next_observation[:, 0].tolist(), strict=True):
+        assert seen // 100 == after // 100, "a transition leads from one episode into another"
+    assert 3.0 not in batch.observation[:, 0].tolist()  # what followed it is lost
+
+
+def test_records_of_two_actors_do_not_mix():
+    memory = Memory(SCHEMA)
+    memory.take(episode(0, 3, cut=True, source="a"))
+    memory.take(episode(0, 3, source="b"))
+    assert memory.replay.online == 2 + 3
+
+
+def test_recorded_demonstrations_can_be_given(tmp_path: Path):
+    with RecordLog(tmp_path / "steps.log", SCHEMA) as log:
+        for record in [*episode(0, 4), *episode(1, 6)]:
+            log.append(record)
+    memory = Memory(SCHEMA)
+    assert memory.take_demonstrations(tmp_path) == 2
+    assert (memory.demonstrations, memory.replay.demonstrations, memory.replay.online) == (2, 10, 0)
+
+
+def test_demonstrations_of_another_task_are_refused_by_name(tmp_path: Path):
+    other = Schema(observation=3, action=2, task="arm-push", robot="panda", control_rate_hz=10.0)
+    with RecordLog(tmp_path / "steps.log", other) as log:
+        for record in episode(0, 4):
+            log.append(record)
+    with pytest.raises(UserError, match="task arm-push"):
+        Memory(SCHEMA).take_demonstrations(tmp_path)

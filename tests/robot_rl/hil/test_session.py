@@ -1,0 +1,137 @@
+"""`robot-rl hil` as a user runs it: two processes, a run that ends with a bundle, and one that survives kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import policies
+from robot_rl.episodes import load_episodes
+from robot_rl.errors import UserError
+from robot_rl.hil.config import ActorConfig, HilConfig, load, save, to_json
+from robot_rl.hil.frames import LogReader
+from robot_rl.hil.session import prepare, summary
+
+SMALL = (
+    "--actor.demonstrations", "3", "--rlpd.hidden", "32", "32", "--rlpd.warm-start.steps", "150",
+    "--learner.update-ratio", "0.5", "--rlpd.start-after", "30", "--rlpd.critic-warm-up", "20",
+    "--learner.publish-every", "10", "--learner.checkpoint-seconds", "0.5",
+)  # fmt: skip
+
+
+def command(folder: Path, steps: int, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "robot_rl.cli", "hil", "arm-reach", "--out", str(folder), "--actor.steps", str(steps),
+        *SMALL, *more,
+    ]  # fmt: skip
+
+
+def start(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as stream:
+        return subprocess.Popen(
+            arguments, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+
+
+def payloads(path: Path) -> list[bytes]:
+    with LogReader(path) as reader:
+        return [reader.payload(k) for k in range(reader.refresh())]
+
+
+def one_log(folder: Path) -> Path:
+    (found,) = (folder / "learner" / "records").glob("*.log")
+    return found
+
+
+def test_a_run_ends_with_a_bundle_that_was_evaluated_without_help(tmp_path: Path):
+    folder = tmp_path / "run"
+    done = subprocess.run(
+        command(folder, 180, "--actor.speed", "10", "--evaluation-episodes", "4"),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    policy = policies.load(folder / "bundle")
+    assert policy.manifest.training["algorithm"] == "hil-rlpd"
+    metrics = json.loads((folder / "evaluation.json").read_text())
+    assert metrics["episodes"] == 4 and 0.0 <= metrics["success_rate"] <= 1.0
+    figures = json.loads((folder / "summary.json").read_text())
+    assert figures["demonstrations"] == 3 and figures["robot_steps"] >= 180 and figures["updates"] > 0
+    assert payloads(folder / "actor" / "steps.log") == payloads(one_log(folder))
+    episodes = load_episodes(folder / "actor" / "steps.log")
+    assert sum(len(episode) for episode in episodes) == figures["robot_steps"]
+    assert all(set(episode.drivers) == {"person"} for episode in episodes[:3])
+    assert "without help" in done.stderr and list((folder / "learner" / "tensorboard").iterdir())
+
+
+def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path):
+    config = HilConfig(task="arm-reach", out=tmp_path, actor=ActorConfig(steps=100))
+    prepare(config, tmp_path)
+    prepare(config, tmp_path)
+    with pytest.raises(UserError, match="other settings"):
+        prepare(HilConfig(task="arm-reach", out=tmp_path, actor=ActorConfig(steps=200)), tmp_path)
+
+
+def test_a_config_comes_back_from_its_file_as_it_was(tmp_path: Path):
+    config = HilConfig(
+        task="arm-peg-insert", out=tmp_path, settings={"clearance": 0.0002}, actor=ActorConfig(cameras=("front",))
+    )
+    save(config, tmp_path / "config.json")
+    again = load(tmp_path / "config.json")
+    assert to_json(again) == to_json(config)
+    assert again.rlpd == config.rlpd and again.actor == config.actor
+
+
+def test_nothing_has_happened_yet_in_an_empty_run(tmp_path: Path):
+    figures = summary(tmp_path)
+    assert figures["episodes"] == 0 and figures["recent_success_rate"] is None
+
+
+@pytest.mark.slow
+def test_kills_of_both_sides_lose_nothing_and_learning_goes_on(tmp_path: Path):
+    folder = tmp_path / "run"
+    run = start(command(folder, 900, "--actor.speed", "4", "--evaluation-episodes", "0"), tmp_path / "out.txt")
+    rng = random.Random(0)
+    killed = {"learner": 0, "actor": 0}
+    try:
+        end = time.monotonic() + 400.0
+        while run.poll() is None and time.monotonic() < end:
+            time.sleep(rng.uniform(3.0, 6.0))
+            name = "actor" if killed["actor"] < killed["learner"] else "learner"
+            if killed[name] < 5 and (pid := child(run.pid, name)) is not None:
+                os.kill(pid, signal.SIGKILL)
+                killed[name] += 1
+        assert run.poll() == 0, (tmp_path / "out.txt").read_text()[-3000:]
+    finally:
+        if run.poll() is None:
+            run.terminate()
+            run.wait(timeout=30)
+    assert killed == {"learner": 5, "actor": 5}
+    assert payloads(folder / "actor" / "steps.log") == payloads(one_log(folder))
+    figures = json.loads((folder / "summary.json").read_text())
+    assert figures["updates"] > 50
+    assert policies.load(folder / "bundle").manifest.task == "arm-reach"
+
+
+def child(parent: int, name: str) -> int | None:
+    """Process id of the run's learner or actor."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    for pid in children:
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if f"robot_rl.hil.{name}".encode() in words:
+            return int(pid)
+    return None
