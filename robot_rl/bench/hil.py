@@ -188,6 +188,10 @@ def _store(path: Path, results: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    from robot_rl.bench import pages, safe
     from robot_rl.bench.__main__ import where
 
-    run(tyro.cli(HilBenchConfig, prog="python -m robot_rl.bench.hil"), where())
+    chosen = tyro.cli(HilBenchConfig, prog="python -m robot_rl.bench.hil")
+    run(chosen, where())
+    pages.write(chosen.out.parent)
+    safe.write(chosen.out.parent)

@@ -20,7 +20,29 @@ def write(folder: Path) -> None:
         lines += _training(parts["arms"])
         _plot_training(parts["arms"]["training"], folder / "arms.png")
         lines += ["", "![Success after training, one dot per seed](arms.png)", ""]
+    if "hil" in parts:
+        lines += _hil(parts["hil"])
     (folder / "README.md").write_text("\n".join(lines).rstrip() + "\n")
+
+
+def _hil(part: dict[str, Any]) -> list[str]:
+    lines = [
+        "## Human in the loop",
+        "",
+        "A scripted operator corrects; 100 starts that training never saw, without help (`make bench-hil`).",
+        "",
+        "| cell | seed | success | cycle time, expert's | robot steps | interventions, last 20 episodes | wall time |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, cell in part["cells"].items():
+        for seed, row in cell["seeds"].items():
+            cycle = "-" if row["cycle_time_s"] is None else f"{row['cycle_time_s']:.2f} s"
+            rate = row["recent_intervention_rate"]
+            lines.append(
+                f"| {name} | {seed} | {row['success_rate']:.0%} | {cycle}, {cell['expert_cycle_time_s']:.2f} s "
+                f"| {row['robot_steps']} | {'-' if rate is None else f'{rate:.1%}'} | {row['wall_seconds']:.0f} s |"
+            )
+    return [*lines, ""]
 
 
 def _speed(part: dict[str, Any]) -> list[str]:

@@ -66,15 +66,33 @@ class HilPolicy(nn.Module):
 
     order: Tensor
 
-    def __init__(self, size: int, layout: ActionLayout, hidden: Sequence[int], dropout: float = 0.0) -> None:
-        """Build an untrained policy; its means start near 0."""
+    def __init__(
+        self,
+        size: int,
+        layout: ActionLayout,
+        hidden: Sequence[int],
+        dropout: float = 0.0,
+        gripper_hidden: Sequence[int] | None = None,
+    ) -> None:
+        """Build an untrained policy; its means start near 0.
+
+        Args:
+            size: D.
+            layout: Of the action.
+            hidden: Widths of the layers.
+            dropout: Share of features that training leaves out.
+            gripper_hidden: Widths of the grippers' networks; half as wide if not given, they decide less.
+        """
         super().__init__()
         self.layout = layout
         self.scaler = FeatureScaler(size)
         self.trunk = Trunk(size, hidden, dropout)
         self.mean = nn.Linear(hidden[-1], len(layout.continuous))
         self.log_std = nn.Linear(hidden[-1], len(layout.continuous))
-        self.grippers = GripperChoice(size, len(layout.grippers), hidden) if layout.grippers else None
+        self.grippers: GripperChoice | None = None
+        if layout.grippers:
+            narrow = gripper_hidden or [max(16, width // 2) for width in hidden]
+            self.grippers = GripperChoice(size, len(layout.grippers), narrow)
         order = [*layout.continuous, *layout.grippers]
         self.register_buffer("order", torch.tensor([order.index(i) for i in range(layout.size)]), persistent=False)
         with torch.no_grad():

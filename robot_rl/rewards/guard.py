@@ -134,9 +134,14 @@ def signals_of(state: Any) -> dict[str, float]:
 
 
 GUARDS: dict[str, Guard] = {
-    # The cube, 34 to 46 mm wide, is between the fingers, which stand 10 cm above where they grasped it.
+    # The cube, 34 to 46 mm wide, is between the fingers, which stand 10 cm above where they grasped it, almost at rest:
+    # a cube on its way up, or thrown, looks the same in a single picture.
     "arm-pick-lift": Guard(
-        (Bound(signal="gripper_width", low=0.025, high=0.06), Bound(signal="tool_z", low=0.1)),
+        (
+            Bound(signal="gripper_width", low=0.025, high=0.06),
+            Bound(signal="tool_z", low=0.1),
+            Bound(signal="tool_speed", high=0.08),
+        )
     ),
 }
 """Guards of the tasks that have one."""

@@ -35,12 +35,15 @@ def policy_of_bundle(bundle: Path, sizes: Sizes) -> HilPolicy:
         for one in graph.initializer
         if one.name.startswith(_PREFIX)
     }
-    places = sorted(int(m.group(1)) for name in found if (m := re.fullmatch(r"trunk\.layers\.(\d+)\.weight", name)))
+    places = _linear_layers(found, "trunk")
     if not places:
         raise UserError(f"{bundle} cannot be a base policy: its network is none of `robot-rl hil`")
     hidden = [len(found[f"trunk.layers.{place}.weight"]) for place in places]
     dropout = 0.5 if len(places) > 1 and places[1] == 4 else 0.0  # shifts the layers' numbers, and is off when it acts
-    policy = HilPolicy(sizes.observation, sizes.layout, hidden, dropout).eval()
+    narrow = [
+        len(found[f"grippers.habit.0.layers.{place}.weight"]) for place in _linear_layers(found, "grippers.habit.0")
+    ]
+    policy = HilPolicy(sizes.observation, sizes.layout, hidden, dropout, narrow or None).eval()
     own = policy.state_dict()
     own.update({name: own[name] for name in _NOT_EXPORTED})
     shapes = {name: list(value.shape) for name, value in own.items() if name not in _NOT_EXPORTED}
@@ -57,3 +60,9 @@ def policy_of_bundle(bundle: Path, sizes: Sizes) -> HilPolicy:
     if wrong > 1e-4:
         raise UserError(f"{bundle} cannot be a base policy: its network was rebuilt with errors up to {wrong:.2g}")
     return policy
+
+
+def _linear_layers(found: dict[str, torch.Tensor], trunk: str) -> list[int]:
+    """Places of the linear layers in a trunk, in order."""
+    pattern = re.compile(re.escape(trunk) + r"\.layers\.(\d+)\.weight")
+    return sorted(int(m.group(1)) for name in found if (m := pattern.fullmatch(name)))

@@ -13,9 +13,9 @@ from robot_rl.rewards.guard import GUARDS, Bound, Guard, signals_of
 LIFT = GUARDS["arm-pick-lift"]
 
 
-def state(width=0.04, height=0.15, wrench=None):
+def state(width=0.04, height=0.15, wrench=None, speed=0.5):
     pose = np.array([0.5, -0.1, height, 1.0, 0.0, 0.0, 0.0])
-    twist = np.array([0.3, 0.0, 0.4, 9.0, 9.0, 9.0])
+    twist = np.array([0.6 * speed, 0.0, 0.8 * speed, 9.0, 9.0, 9.0])
     return ArmState(np.zeros(7), np.zeros(7), pose, twist, np.float64(width), wrench=wrench)
 
 
@@ -35,17 +35,24 @@ def test_a_batch_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "holds"),
-    [(0.04, 0.15, True), (0.025, 0.1, True), (0.0, 0.15, False), (0.08, 0.15, False), (0.04, 0.03, False)],
+    ("width", "height", "speed", "holds"),
+    [
+        (0.04, 0.15, 0.0, True),
+        (0.025, 0.1, 0.08, True),
+        (0.0, 0.15, 0.0, False),
+        (0.08, 0.15, 0.0, False),
+        (0.04, 0.03, 0.0, False),
+        (0.04, 0.15, 0.2, False),
+    ],
 )
-def test_pick_lift_needs_something_between_the_fingers_and_height(width, height, holds):
-    signals = signals_of(state(width, height))
+def test_pick_lift_needs_something_between_the_fingers_height_and_rest(width, height, speed, holds):
+    signals = signals_of(state(width, height, speed=speed))
     assert LIFT.holds(signals) is holds
     assert (LIFT.violations(signals) == []) is holds
 
 
 def test_what_is_not_a_number_speaks_against_success_and_what_is_missing_is_named():
-    assert LIFT.violations({"gripper_width": math.nan, "tool_z": 0.2}) == [
+    assert LIFT.violations({"gripper_width": math.nan, "tool_z": 0.2, "tool_speed": 0.0}) == [
         "gripper_width is nan, outside [0.025, 0.06]"
     ]
     with pytest.raises(ValueError, match="needs the signal 'tool_z'; measured are gripper_width"):
