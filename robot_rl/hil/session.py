@@ -28,6 +28,7 @@ from robot_rl.errors import UserError
 from robot_rl.evaluate import evaluate
 from robot_rl.export import export_bundle
 from robot_rl.hil.config import HilConfig, to_json
+from robot_rl.hil.person import open_device
 from robot_rl.hil.recipes import defaults
 from robot_rl.hil.setup import find_arm_task, make_algorithm
 from robot_rl.runs import provenance
@@ -45,6 +46,10 @@ def run(config: HilConfig) -> int:
     folder = config.folder
     prepare(config, folder)
     console.print(f"[b]{task.name}[/b] with {config.algorithm}, seed {config.seed}, in {folder}")
+    if config.actor.operator != "scripted":
+        device = open_device(config.actor.operator)  # says at once, in words, where it cannot be opened
+        console.print(device.help())
+        device.close()
     started = time.time()
     if not (folder / "bundle" / "manifest.json").is_file():
         train(config, folder, console)
@@ -82,7 +87,7 @@ def train(config: HilConfig, folder: Path, console: Console) -> None:
     """Run both processes until the robot's steps are done and learned from."""
     (folder / "learner").mkdir(exist_ok=True)
     (folder / "actor").mkdir(exist_ok=True)
-    processes = Processes(folder)
+    processes = Processes(folder, person=config.actor.operator != "scripted")
     try:
         with Live(console=console, refresh_per_second=2, transient=True) as live:
             while not processes.done():
@@ -96,9 +101,14 @@ def train(config: HilConfig, folder: Path, console: Console) -> None:
 class Processes:
     """Learner and actor; one that dies is started again."""
 
-    def __init__(self, folder: Path) -> None:
-        """Start the learner; the actor follows when the learner listens."""
-        self._folder = folder
+    def __init__(self, folder: Path, person: bool = False) -> None:
+        """Start the learner; the actor follows when the learner listens.
+
+        Args:
+            folder: Of the run.
+            person: Somebody at this terminal corrects: what the actor says is for them.
+        """
+        self._folder, self._person = folder, person
         self._environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         self._endpoint = folder / "learner" / "endpoint"
         self._endpoint.unlink(missing_ok=True)
@@ -114,7 +124,10 @@ class Processes:
         log = (self._folder / name / "process.log").open("ab")
         with log:
             self.running[name] = subprocess.Popen(
-                arguments, env=self._environment, stdout=log, stderr=subprocess.STDOUT
+                arguments,
+                env=self._environment,
+                stdout=log,
+                stderr=None if self._person and name == "actor" else subprocess.STDOUT,
             )
 
     def look_after(self) -> None:
@@ -162,8 +175,14 @@ def export(config: HilConfig, folder: Path, figures: Mapping[str, Any]) -> Path:
     """Write the bundle of a run's newest checkpoint."""
     torch.set_num_threads(1)
     task = find_arm_task(config)
+    checkpoint = folder / "learner" / "checkpoint.safetensors"
+    if not checkpoint.is_file():
+        raise UserError(
+            f"nothing was learned in {folder}: {figures.get('demonstrations', 0)} demonstrations, of which "
+            f"{config.actor.demonstrations} have to succeed; demonstrate more, or ask for fewer (--actor.demonstrations)"
+        )
     algorithm = make_algorithm(config, task)
-    algorithm.load_state_dict(load_file(folder / "learner" / "checkpoint.safetensors"))
+    algorithm.load_state_dict(load_file(checkpoint))
     training = {
         "algorithm": f"hil-{config.algorithm}",
         "seed": config.seed,

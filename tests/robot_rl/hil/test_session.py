@@ -18,7 +18,7 @@ from robot_rl.episodes import load_episodes
 from robot_rl.errors import UserError
 from robot_rl.hil.config import ActorConfig, HilConfig, load, save, to_json
 from robot_rl.hil.frames import LogReader
-from robot_rl.hil.session import prepare, summary
+from robot_rl.hil.session import export, prepare, summary
 
 SMALL = (
     "--actor.demonstrations", "3", "--rlpd.hidden", "32", "32", "--rlpd.warm-start.steps", "150",
@@ -96,6 +96,11 @@ def test_a_config_comes_back_from_its_file_as_it_was(tmp_path: Path):
 def test_nothing_has_happened_yet_in_an_empty_run(tmp_path: Path):
     figures = summary(tmp_path)
     assert figures["episodes"] == 0 and figures["recent_success_rate"] is None
+
+
+def test_a_run_without_enough_demonstrations_says_what_is_missing(tmp_path: Path):
+    with pytest.raises(UserError, match="0 demonstrations, of which 20 have to succeed"):
+        export(HilConfig(task="arm-reach"), tmp_path, summary(tmp_path))
 
 
 @pytest.mark.slow
