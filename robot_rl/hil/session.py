@@ -179,7 +179,7 @@ def export(config: HilConfig, folder: Path, figures: Mapping[str, Any]) -> Path:
     if not checkpoint.is_file():
         raise UserError(
             f"nothing was learned in {folder}: {figures.get('demonstrations', 0)} demonstrations, of which "
-            f"{config.actor.demonstrations} have to succeed; demonstrate more, or ask for fewer (--actor.demonstrations)"
+            f"{config.actor.demonstrations} have to succeed; show more, or ask for fewer (--actor.demonstrations)"
         )
     algorithm = make_algorithm(config, task)
     algorithm.load_state_dict(load_file(checkpoint))
