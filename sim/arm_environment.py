@@ -378,7 +378,8 @@ class ArmEnv:
         if self._spreads:
             self._spread_center = torch.cat([nominal for nominal, _ in self._spreads.values()])
             self._spread_size = torch.cat([spread.clamp(min=1e-6) for _, spread in self._spreads.values()])
-        names = {term.parameter for term in self.terms}
+        # What is left as it is takes no part: not even its rounding.
+        names = {term.parameter for term in (*self.terms, *widest) if not term.does_nothing}
         self._sensor_kinds = {variable.kind for variable in variables.values() if variable.where == "sensor"}
         self._senses = any(variables[name].where == "sensor" for name in names)
         self._disturbed = {

@@ -181,10 +181,9 @@ class Randomizer:
         """
         rows = []
         for term in self.terms:
-            identity = {"set": math.nan, "scale": 1.0, "add": 0.0}[term.operation]
             effect = "varies"
             if term.has_zero_range:
-                fixed = "does nothing" if term.low == identity else f"fixed at {term.low:g}"
+                fixed = "does nothing" if term.does_nothing else f"fixed at {term.low:g}"
                 effect = f"zero range: {fixed}"
             elif term.operation == "scale" and not self.nominal[term.parameter].any():
                 effect = "scales zero: does nothing"

@@ -105,6 +105,12 @@ class RandomizationTerm:
         return self.high == 0.0 if self.distribution == "gaussian" else self.high == self.low
 
     @property
+    def does_nothing(self) -> bool:
+        """Whether it leaves the nominal value as it is, exactly."""
+        identity = {"scale": 1.0, "add": 0.0}.get(self.operation)
+        return self.has_zero_range and self.low == identity
+
+    @property
     def timing(self) -> str:
         """When it draws, for people."""
         parts: list[str] = [self.when]
