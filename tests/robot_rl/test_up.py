@@ -92,12 +92,16 @@ class Up:
         return status
 
 
-def alive(pid):
+def state_of(pid):
+    """Its state as the kernel says it: R, S, T, ..., X where there is none."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
-        return False
-    return state not in "ZX"
+        return "X"
+
+
+def alive(pid):
+    return state_of(pid) not in "ZX"
 
 
 @pytest.fixture
@@ -174,7 +178,11 @@ def test_killed_launcher_leaves_no_orphans(light):
 
 def test_killed_launcher_leaves_no_frozen_orphans(light):
     running = started(light())
-    os.kill(running.pid("recorder"), signal.SIGSTOP)
+    frozen = running.pid("recorder")
+    os.kill(frozen, signal.SIGSTOP)
+    threads = [int(path.name) for path in Path(f"/proc/{frozen}/task").iterdir()]
+    while any(state_of(thread) != "T" for thread in threads):  # that takes a moment on a busy machine
+        time.sleep(0.01)
     running.kill("")
     assert running.ends(within=10.0) == -signal.SIGKILL
 
