@@ -44,7 +44,7 @@ class Cell:
 _FIVE, _THREE = (0, 1, 2, 3, 4), (0, 1, 2)
 CELLS: Mapping[str, Cell] = {
     "pick-lift": Cell(task="arm-pick-lift", arguments=("--actor.steps", "9000"), seeds=_FIVE, median=0.95, worst=0.9),
-    "peg": Cell(task="arm-peg-insert", arguments=("--actor.steps", "18000"), seeds=_FIVE, median=0.98, worst=0.0),
+    "peg": Cell(task="arm-peg-insert", arguments=("--actor.steps", "9000"), seeds=_FIVE, median=0.98, worst=0.0),
     "pick-lift-bc": Cell(
         task="arm-pick-lift",
         arguments=("--algorithm", "bc", "--actor.steps", "9000"),
@@ -61,14 +61,14 @@ CELLS: Mapping[str, Cell] = {
     ),
     "peg-bc": Cell(
         task="arm-peg-insert",
-        arguments=("--algorithm", "bc", "--actor.steps", "18000"),
+        arguments=("--algorithm", "bc", "--actor.steps", "9000"),
         seeds=_THREE,
         median=0.0,
         worst=0.0,
     ),
     "peg-hg-dagger": Cell(
         task="arm-peg-insert",
-        arguments=("--algorithm", "hg-dagger", "--actor.steps", "18000"),
+        arguments=("--algorithm", "hg-dagger", "--actor.steps", "9000"),
         seeds=_THREE,
         median=0.0,
         worst=0.0,
