@@ -10,9 +10,6 @@ import dataclasses
 import hashlib
 import inspect
 import json
-import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -25,6 +22,7 @@ import onnxruntime
 from policies import actions, manifest, observations
 from policies.manifest import Manifest
 from policies.types import RobotInterface
+from policies.writing import whole_folder
 
 ZOO = Path(__file__).parent / "zoo"
 """Bundles that ship with the package."""
@@ -97,9 +95,7 @@ def write_bundle(
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").is_file()):
         raise BundleError(f"{folder} exists and is no policy bundle; it is not overwritten: give another path")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with whole_folder(folder) as fresh:
         (fresh / "policy.onnx").write_bytes(network)
         pictures: dict[str, Any] = {f"image_{camera}": stored for camera, stored in (images or {}).items()}
         np.savez_compressed(fresh / "vectors.npz", observation=inputs, action=expected, **pictures)
@@ -109,21 +105,6 @@ def write_bundle(
         (fresh / "manifest.json").write_text(manifest.to_json(contents))
         if violations := check_bundle(fresh):
             raise BundleError(f"the bundle for {folder} would be broken: " + "; ".join(violations))
-        os.chmod(fresh, 0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-            folder.rename(old / folder.name)
-            try:
-                fresh.rename(folder)
-            except BaseException:
-                (old / folder.name).rename(folder)
-                raise
-            finally:
-                shutil.rmtree(old)
-        else:
-            fresh.rename(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return folder
 
 

@@ -81,10 +81,7 @@ def _subject(bundle: str | Path, task_name: str, settings: Mapping[str, float], 
     if isinstance(task, ArmTask):
         if engine == "torch":
             raise UserError(f"engine 'torch' flies quadrotors; task {name!r} runs on mujoco or pybullet")
-        try:
-            task = with_settings(task, settings)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        task = set_task(task, settings)
         task = with_action_of(task, policy)
         chosen = {} if task.settings is None else dataclasses.asdict(task.settings)
         return _Subject(policy=policy, task=task, settings=chosen, flight=FlightSettings(), engine=engine or "mujoco")
@@ -147,13 +144,12 @@ def run(config: EvaluateConfig) -> int:
         config.json.write_text(text)
     sys.stdout.write(text)
     if config.robustness is not None:
-        _write_robustness(config)
+        write_table(config.robustness, *robustness(config))
     return 0
 
 
-def _write_robustness(config: EvaluateConfig) -> None:
-    """The table of `--robustness`: success (arms) or flights without a crash (quadrotors)."""
-    assert config.robustness is not None
+def robustness(config: EvaluateConfig) -> tuple[str, list[dict[str, Any]]]:
+    """Title and rows of the table of `--robustness`: success (arms) or flights without a crash (quadrotors)."""
     subject = _subject(config.bundle, config.task, parse_settings(config.set), config.engine)
 
     def score(terms: tuple[RandomizationTerm, ...]) -> float:
@@ -163,7 +159,7 @@ def _write_robustness(config: EvaluateConfig) -> None:
     rows = robustness_rows(randomization_terms(subject.task, config.randomization), score)
     kind = "success" if isinstance(subject.task, ArmTask) else "flights without a crash"
     title = f"{subject.task.name}, {config.bundle}, {subject.engine}: {kind} of {config.episodes} per cell"
-    write_table(config.robustness, title, rows)
+    return title, rows
 
 
 def parse_settings(pairs: tuple[str, ...]) -> dict[str, float]:
@@ -186,6 +182,18 @@ def _flight_settings(values: Mapping[str, float]) -> FlightSettings:
         if name not in known:
             raise unknown_name("setting", name, known)
     return FlightSettings(**values)
+
+
+def set_task(task: ArmTask, settings: Mapping[str, float]) -> ArmTask:
+    """The task with its own settings changed, e.g. `{"clearance": 0.0005}`.
+
+    Raises:
+        UserError: It has no such setting, or not that value.
+    """
+    try:
+        return with_settings(task, settings)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def randomization_terms(task: Task, name: str) -> tuple[RandomizationTerm, ...]:

@@ -12,12 +12,12 @@ from tyro.conf import Positional
 
 from policies.bundle import ZOO
 from robot_rl.errors import UserError, unknown_name
-from robot_rl.evaluate import parse_settings, randomization_terms
+from robot_rl.evaluate import parse_settings, randomization_terms, set_task
 from robot_rl.play_controls import SPEEDS, Clock, Controls
 from robot_rl.play_stage import FRAME_RATE, Frames, Stage
 from robot_rl.video import Filming
 from sim.tasks import TASKS
-from sim.tasks.arm import ArmTask, with_settings
+from sim.tasks.arm import ArmTask
 
 _PAUSE_AT_END = 1.0
 """s for which the end of an episode is shown."""
@@ -116,10 +116,7 @@ def open_stage(config: PlayConfig) -> Stage:
     if settings:
         if not isinstance(task, ArmTask):
             raise UserError(f"task {task.name!r} has no settings; --set is for arms")
-        try:
-            task = with_settings(task, settings)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        task = set_task(task, settings)
     terms = randomization_terms(task, config.randomization)
     actor = config.bundle or default_actor(config.task)
     return Stage(task, actor, terms=terms, engine=config.engine, seed=config.seed)

@@ -47,19 +47,20 @@ def robustness_rows(
     return rows
 
 
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows as lines of Markdown."""
+    names = [f"x{factor:g}" for factor in FACTORS]
+    lines = ["| parameter | declared range | " + " | ".join(names) + " |", "|---" * (2 + len(names)) + "|"]
+    for row in rows:
+        cells = [f"{row[name]:.1%}" for name in names]
+        lines.append(f"| {row['parameter']} | {row['low']:g} … {row['high']:g} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def write_table(path: Path, title: str, rows: list[dict[str, Any]]) -> None:
     """`path`.json and `path`.md."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".json").write_text(json.dumps({"title": title, "rows": rows}, indent=2) + "\n")
-    names = [f"x{factor:g}" for factor in FACTORS]
-    lines = [
-        f"# {title}",
-        "",
-        "| parameter | declared range | " + " | ".join(names) + " |",
-        "|---" * (2 + len(names)) + "|",
-    ]
-    for row in rows:
-        cells = [f"{row[name]:.1%}" for name in names]
-        lines.append(f"| {row['parameter']} | {row['low']:g} … {row['high']:g} | " + " | ".join(cells) + " |")
+    lines = [f"# {title}", "", *table(rows)]
     path.with_suffix(".md").write_text("\n".join(lines) + "\n")
     sys.stdout.write("\n".join(lines) + "\n")

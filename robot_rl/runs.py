@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tyro.conf import Positional
 
+from policies.writing import whole_file
 from robot_rl import ppo, ppo_lagrangian
 from robot_rl.apg import Apg, ApgConfig, CostWeights
 from robot_rl.errors import UserError, unknown_name
@@ -189,9 +189,8 @@ def save_checkpoint(learner: Learner, out: Path) -> None:
 
     Ranges of automatic randomization are also written to `adr.json`, for people.
     """
-    fresh = out / "checkpoint.safetensors.new"
-    save_file(learner.state_dict(), fresh)
-    os.replace(fresh, out / "checkpoint.safetensors")
+    with whole_file(out / "checkpoint.safetensors") as fresh:
+        save_file(learner.state_dict(), fresh)
     growing = automatic_randomization(learner)
     if growing is not None:
         (out / "adr.json").write_text(json.dumps(growing.record(), indent=2) + "\n")

@@ -58,7 +58,6 @@ def run(config: BenchConfig) -> int:
             path.write_text(json.dumps({"where": where(), **results}, indent=2) + "\n")
             print(f"written to {path}", flush=True)
     pages.write(config.out)
-    safe.write(config.out)
     return 0
 
 

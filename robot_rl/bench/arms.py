@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.evaluate import evaluate
+from robot_rl.bench.training import kept, train
+from robot_rl.evaluate import EvaluateConfig, evaluate, robustness
 from sim.tasks import TASKS
 from sim.tasks.arm import ArmTask
-
-_KEYS = ("success_rate", "cycle_time_s", "failure_rate", "episode_return", "constraint_cost")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +35,8 @@ class ArmsConfig:
     """Episodes of an evaluation in MuJoCo."""
     transfer_episodes: int = 200
     """Episodes from the same starts in MuJoCo and in PyBullet."""
+    robustness_episodes: int = 50
+    """Episodes of a cell of the robustness tables, of the first seed's policies; 0 leaves them out."""
     runs: Path = Path("runs/bench")
     """Folder of the training runs; finished ones are not repeated."""
 
@@ -58,39 +55,43 @@ def run_experts(config: ExpertsConfig) -> dict[str, Any]:
                 seed=config.seed,
                 randomization=randomization,
             )
-            results.setdefault(name, {})[randomization] = _kept(metrics)
+            results.setdefault(name, {})[randomization] = kept(metrics)
         print(f"{name}: {results[name]['default']}", flush=True)
     return {"experts": results}
 
 
 def run_training(config: ArmsConfig) -> dict[str, Any]:
-    """Train, evaluate and transfer every task with every seed."""
+    """Train and evaluate every task with every seed; transfer and vary what the first seed learned."""
     rows = [train_one(task, seed, config) for task in config.tasks for seed in config.seeds]
-    return {"training": rows, "transfer": [_transfer(task, config) for task in config.tasks]}
+    results = {"training": rows, "transfer": [_transfer(task, config) for task in config.tasks]}
+    if config.robustness_episodes:
+        results["robustness"] = [_robustness(task, config) for task in config.tasks]
+    return results
 
 
 def train_one(task: str, seed: int, config: ArmsConfig, randomization: str = "default") -> dict[str, Any]:
-    """One training run in a process of its own, so that its CPU time is its own, and its evaluation."""
+    """One training run and its evaluation."""
     folder = config.runs / f"{task}-{randomization}-{seed}"
-    if not (folder / "bundle" / "manifest.json").is_file():
-        arguments = ["train", task, "--seed", str(seed), "--out", str(folder), "--randomization", randomization]
-        subprocess.run(
-            [sys.executable, "-m", "robot_rl.cli", *arguments, "--evaluation-episodes", "0"],
-            check=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-    training = json.loads((folder / "training.json").read_text())
+    arguments = [task, "--seed", str(seed), "--randomization", randomization]
+    training = train(arguments, folder)
     metrics = evaluate(folder / "bundle", episodes=config.episodes, seed=1000 + seed)
     row = {
         "task": task,
         "seed": seed,
         "randomization": randomization,
         "cpu_seconds": training["cpu_seconds"],
-        "command": f"robot-rl train {task} --seed {seed} --randomization {randomization}",
-        **_kept(metrics),
+        "command": " ".join(["robot-rl train", *arguments]),
+        **kept(metrics),
     }
     print(row, flush=True)
     return row
+
+
+def _robustness(task: str, config: ArmsConfig) -> dict[str, Any]:
+    """Success of the first seed's policy against each randomized parameter in turn."""
+    bundle = config.runs / f"{task}-default-{config.seeds[0]}" / "bundle"
+    title, rows = robustness(EvaluateConfig(bundle=str(bundle), episodes=config.robustness_episodes, seed=78))
+    return {"task": task, "title": title, "rows": rows}
 
 
 def _transfer(task: str, config: ArmsConfig) -> dict[str, Any]:
@@ -107,7 +108,3 @@ def _transfer(task: str, config: ArmsConfig) -> dict[str, Any]:
             result[f"trained on {trained}, run in {engine}"] = metrics["success_rate"]
     print(result, flush=True)
     return result
-
-
-def _kept(metrics: dict[str, Any]) -> dict[str, Any]:
-    return {key: metrics[key] for key in (*_KEYS, "episodes") if metrics.get(key) is not None}

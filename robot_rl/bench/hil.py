@@ -8,11 +8,9 @@ A cell is one run: a task, an algorithm, a seed. Its result is stored as it ends
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +19,8 @@ from typing import Any
 
 import tyro
 
+from policies.writing import write_text
+from robot_rl.bench.training import run_cli
 from robot_rl.errors import unknown_name
 from robot_rl.evaluate import evaluate
 
@@ -42,58 +42,23 @@ class Cell:
 
 
 _FIVE, _THREE = (0, 1, 2, 3, 4), (0, 1, 2)
+
+
+def _cell(task: str, *arguments: str, steps: int = 9000, seeds: tuple[int, ...] = _THREE, median: float = 0.0) -> Cell:
+    return Cell(task=task, arguments=("--actor.steps", str(steps), *arguments), seeds=seeds, median=median, worst=0.0)
+
+
+_PICK, _PEG = "arm-pick-lift", "arm-peg-insert"
 CELLS: Mapping[str, Cell] = {
-    "pick-lift": Cell(task="arm-pick-lift", arguments=("--actor.steps", "9000"), seeds=_FIVE, median=0.95, worst=0.9),
-    "peg": Cell(task="arm-peg-insert", arguments=("--actor.steps", "9000"), seeds=_FIVE, median=0.98, worst=0.0),
-    "pick-lift-bc": Cell(
-        task="arm-pick-lift",
-        arguments=("--algorithm", "bc", "--actor.steps", "9000"),
-        seeds=_THREE,
-        median=0.0,
-        worst=0.0,
-    ),
-    "pick-lift-hg-dagger": Cell(
-        task="arm-pick-lift",
-        arguments=("--algorithm", "hg-dagger", "--actor.steps", "9000"),
-        seeds=_THREE,
-        median=0.0,
-        worst=0.0,
-    ),
-    "peg-bc": Cell(
-        task="arm-peg-insert",
-        arguments=("--algorithm", "bc", "--actor.steps", "9000"),
-        seeds=_THREE,
-        median=0.0,
-        worst=0.0,
-    ),
-    "peg-hg-dagger": Cell(
-        task="arm-peg-insert",
-        arguments=("--algorithm", "hg-dagger", "--actor.steps", "9000"),
-        seeds=_THREE,
-        median=0.0,
-        worst=0.0,
-    ),
-    "rlif": Cell(
-        task="arm-pick-lift",
-        arguments=("--algorithm", "rlif", "--actor.steps", "9000"),
-        seeds=_THREE,
-        median=0.85,
-        worst=0.0,
-    ),
-    "pvp": Cell(
-        task="arm-pick-lift",
-        arguments=("--algorithm", "pvp", "--actor.steps", "9000"),
-        seeds=_THREE,
-        median=0.85,
-        worst=0.0,
-    ),
-    "resfit": Cell(
-        task="arm-pick-lift",
-        arguments=("--algorithm", "resfit", "--actor.steps", "5000", "--actor.demonstrations", "8"),
-        seeds=_THREE,
-        median=0.95,
-        worst=0.0,
-    ),
+    "pick-lift": dataclasses.replace(_cell(_PICK, seeds=_FIVE, median=0.95), worst=0.9),
+    "peg": _cell(_PEG, seeds=_FIVE, median=0.98),
+    "pick-lift-bc": _cell(_PICK, "--algorithm", "bc"),
+    "pick-lift-hg-dagger": _cell(_PICK, "--algorithm", "hg-dagger"),
+    "peg-bc": _cell(_PEG, "--algorithm", "bc"),
+    "peg-hg-dagger": _cell(_PEG, "--algorithm", "hg-dagger"),
+    "rlif": _cell(_PICK, "--algorithm", "rlif", median=0.85),
+    "pvp": _cell(_PICK, "--algorithm", "pvp", median=0.85),
+    "resfit": _cell(_PICK, "--algorithm", "resfit", "--actor.demonstrations", "8", steps=5000, median=0.95),
 }
 """By name. A limit of 0 is none: these are reported beside the others."""
 
@@ -147,9 +112,7 @@ def run_one(name: str, cell: Cell, seed: int, config: HilBenchConfig) -> dict[st
         "--actor.speed", f"{config.speed:g}", *cell.arguments,
     ]  # fmt: skip
     started = time.time()
-    subprocess.run(
-        [sys.executable, "-m", "robot_rl.cli", *command], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    run_cli(command)
     metrics = json.loads((folder / "evaluation.json").read_text())
     figures = json.loads((folder / "summary.json").read_text())
     keys = (
@@ -182,16 +145,13 @@ def _judged(cell: Cell, rows: Mapping[str, Any], expert: Mapping[str, Any]) -> d
 
 def _store(path: Path, results: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(results, indent=2) + "\n")
-    os.replace(fresh, path)
+    write_text(path, json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    from robot_rl.bench import pages, safe
+    from robot_rl.bench import pages
     from robot_rl.bench.__main__ import where
 
     chosen = tyro.cli(HilBenchConfig, prog="python -m robot_rl.bench.hil")
     run(chosen, where())
     pages.write(chosen.out.parent)
-    safe.write(chosen.out.parent)

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from robot_rl.bench import safe
+from robot_rl.robustness import table
+
 
 def write(folder: Path) -> None:
     """Write the page of every part whose JSON file is there."""
@@ -20,6 +23,10 @@ def write(folder: Path) -> None:
         lines += _training(parts["arms"])
         _plot_training(parts["arms"]["training"], folder / "arms.png")
         lines += ["", "![Success after training, one dot per seed](arms.png)", ""]
+        lines += _robustness(parts["arms"].get("robustness", []))
+    if "safe" in parts:
+        lines += safe.section(parts["safe"])
+        safe.plot(parts["safe"], folder / "safe.png")
     if "hil" in parts:
         lines += _hil(parts["hil"])
     (folder / "README.md").write_text("\n".join(lines).rstrip() + "\n")
@@ -89,6 +96,14 @@ def _training(part: dict[str, Any]) -> list[str]:
             f"- {row['task']}, {row['episodes']} starts: " + "; ".join(f"{k} {v:.1%}" for k, v in cells.items())
         )
     return [*lines, ""]
+
+
+def _robustness(tables: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for one in tables:
+        lines += [f"### Robustness of {one['task']}", "", f"{one['title']}; one parameter's range at a time is"]
+        lines += ["multiplied, the others stay as declared.", "", *table(one["rows"]), ""]
+    return lines
 
 
 def _plot_training(rows: list[dict[str, Any]], path: Path) -> None:

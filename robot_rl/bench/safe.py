@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robot_rl.bench.training import kept, train
 from robot_rl.evaluate import evaluate
 
-_KEYS = ("episodes", "success_rate", "cycle_time_s", "constraint_cost", "constraint_limit")
 _EVERY = 4
 """Of so many updates, one is kept for the plot."""
 
@@ -40,27 +36,22 @@ def run(config: SafeConfig) -> dict[str, Any]:
     """The scripted expert, and every algorithm with every seed."""
     expert = evaluate("expert", task_name=config.task, episodes=config.episodes, seed=1)
     rows = [train_one(algorithm, seed, config) for algorithm in config.algorithms for seed in config.seeds]
-    return {"task": config.task, "expert": _kept(expert), "training": rows}
+    return {"task": config.task, "expert": kept(expert), "training": rows}
 
 
 def train_one(algorithm: str, seed: int, config: SafeConfig) -> dict[str, Any]:
-    """One training run in a process of its own, so that its CPU time is its own, and its evaluation."""
+    """One training run and its evaluation."""
     folder = config.runs / f"{config.task}-{algorithm}-{seed}"
-    choice = ["train", config.task, "--algorithm", algorithm, "--seed", str(seed)]
-    if not (folder / "bundle" / "manifest.json").is_file():
-        subprocess.run(
-            [sys.executable, "-m", "robot_rl.cli", *choice, "--out", str(folder), "--evaluation-episodes", "0"],
-            check=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+    arguments = [config.task, "--algorithm", algorithm, "--seed", str(seed)]
+    training = train(arguments, folder)
     progress = [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]
     row = {
         "algorithm": algorithm,
         "seed": seed,
-        "cpu_seconds": json.loads((folder / "training.json").read_text())["cpu_seconds"],
+        "cpu_seconds": training["cpu_seconds"],
         "updates": progress[-1]["update"],
-        "command": " ".join(["robot-rl", *choice]),
-        **_kept(evaluate(folder / "bundle", episodes=config.episodes, seed=1000 + seed)),
+        "command": " ".join(["robot-rl train", *arguments]),
+        **kept(evaluate(folder / "bundle", episodes=config.episodes, seed=1000 + seed)),
     }
     print(row, flush=True)
     return {**row, "progress": _history(progress)}
@@ -72,23 +63,7 @@ def _history(progress: Sequence[dict[str, Any]]) -> str:
     return "; ".join(f"{row['update']} {row['success_rate']:.3f} {row['episode_cost']:.3f}" for row in ended)
 
 
-def _kept(metrics: dict[str, Any]) -> dict[str, Any]:
-    return {key: metrics[key] for key in _KEYS if metrics.get(key) is not None}
-
-
 # What is written
-
-
-def write(folder: Path) -> None:
-    """Put the section and the plot of `safe.json` into a folder and its README.md, in place of older ones."""
-    path, page = folder / "safe.json", folder / "README.md"
-    if not path.is_file():
-        return
-    part = json.loads(path.read_text())
-    _plot(part, folder / "safe.png")
-    text = page.read_text() if page.is_file() else "# Benchmarks\n"
-    others = re.sub(r"^## Safe learning\n.*?(?=^## |\Z)", "", text, flags=re.MULTILINE | re.DOTALL)
-    page.write_text(others.rstrip() + "\n\n" + "\n".join(section(part)) + "\n")
 
 
 def section(part: dict[str, Any]) -> list[str]:
@@ -105,10 +80,11 @@ def section(part: dict[str, Any]) -> list[str]:
             f"| {row['algorithm']} | {row.get('seed', '-')} | {seconds} | {row['success_rate']:.1%} of "
             f"{row['episodes']} | {row['constraint_cost']:.3f} | {cycle} |"
         )
-    return [*lines, "", "![Success and cost over updates, of the exploring policy](safe.png)"]
+    return [*lines, "", "![Success and cost over updates, of the exploring policy](safe.png)", ""]
 
 
-def _plot(part: dict[str, Any], path: Path) -> None:
+def plot(part: dict[str, Any], path: Path) -> None:
+    """Success and cost over updates, as a picture."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import os
 import signal
 import sys
 import time
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 from safetensors.torch import load as load_tensors
 
+from policies.writing import write_text
 from robot_rl.hil.config import HilConfig, load
 from robot_rl.hil.keys import actor_keys
 from robot_rl.hil.log import RecordLog
@@ -147,9 +147,7 @@ def _count_lives(folder: Path) -> int:
     """How often the actor of this run was started before."""
     path = folder / "lives"
     count = int(path.read_text()) if path.is_file() and path.read_text().strip() else 0
-    fresh = path.with_suffix(".new")
-    fresh.write_text(f"{count + 1}\n")
-    os.replace(fresh, path)
+    write_text(path, f"{count + 1}\n")
     return count
 
 
@@ -175,9 +173,7 @@ def _write_status(path: Path, rollout: Rollout, pacer: Pacer, sender: Sender, se
         "link": asdict(sender.status),
         "wall_s": time.time(),
     }
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(status, indent=2) + "\n")
-    os.replace(fresh, path)
+    write_text(path, json.dumps(status, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import sys
 import time
@@ -22,12 +21,13 @@ import torch
 from safetensors.torch import load_file, save, save_file
 from torch.utils.tensorboard import SummaryWriter
 
+from policies.writing import whole_file, write_text
 from robot_rl.hil.algorithms.base import Algorithm
 from robot_rl.hil.config import HilConfig, load
 from robot_rl.hil.keys import local_keys
 from robot_rl.hil.memory import Memory
 from robot_rl.hil.receiver import Receiver
-from robot_rl.hil.setup import find_arm_task, keys_folder, make_algorithm, schema_of
+from robot_rl.hil.setup import find_arm_task, keys_folder, make_algorithm, memory_rows, schema_of
 
 _logger = logging.getLogger(__name__)
 _BURST = 8
@@ -84,7 +84,7 @@ def run(config: HilConfig, folder: Path, ready: Path | None = None) -> None:
     # Started again, it listens where the actor already looks for it.
     before = ready.read_text() if ready is not None and ready.is_file() else ""
     receiver = Receiver(own / "records", schema, before or f"tcp://127.0.0.1:{config.port or '*'}", keys)
-    learning = Learning(make_algorithm(config, task), Memory(schema), config)
+    learning = Learning(make_algorithm(config, task), Memory(schema, memory_rows(config, schema)), config)
     if config.learner.demonstrations is not None:
         learning.memory.take_demonstrations(config.learner.demonstrations)
     learning.memory.take(receiver.history())
@@ -97,7 +97,7 @@ def run(config: HilConfig, folder: Path, ready: Path | None = None) -> None:
     if learning.warm:
         _publish(receiver, learning.algorithm)
     if ready is not None:
-        _write(ready, receiver.endpoint)
+        write_text(ready, receiver.endpoint)
     progress = Progress(own)
     stopping: list[bool] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -184,15 +184,8 @@ def _publish(receiver: Receiver, algorithm: Algorithm) -> None:
 
 def _save(path: Path, algorithm: Algorithm) -> None:
     """Write a checkpoint whole or not at all."""
-    fresh = path.with_name(path.name + ".new")
-    save_file({name: value.contiguous() for name, value in algorithm.state_dict().items()}, fresh)
-    os.replace(fresh, path)
-
-
-def _write(path: Path, text: str) -> None:
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text)
-    os.replace(fresh, path)
+    with whole_file(path) as fresh:
+        save_file({name: value.contiguous() for name, value in algorithm.state_dict().items()}, fresh)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ from policies.actions import action_size
 from policies.observations import observation_size
 from robot_rl.episodes import load_episodes
 from robot_rl.errors import UserError, unknown_name
-from robot_rl.evaluate import randomization_terms
+from robot_rl.evaluate import randomization_terms, set_task
 from robot_rl.hil.algorithms import ALGORITHMS
 from robot_rl.hil.algorithms.base import Algorithm, Sizes
 from robot_rl.hil.config import HilConfig
 from robot_rl.hil.failure import cross_validate, fit, usable
 from robot_rl.hil.giving_up import Watch, choose_rule
+from robot_rl.hil.judged import JudgedPlant, check_judge, endless
 from robot_rl.hil.layout import action_layout
 from robot_rl.hil.operators import Operator, ScriptedOperator
 from robot_rl.hil.person import PersonOperator, open_device
@@ -28,8 +29,10 @@ from robot_rl.hil.practise import PractisingPlant
 from robot_rl.hil.relative import relative
 from robot_rl.hil.restart import fit_run_times
 from robot_rl.hil.schema import Schema
+from robot_rl.pictures import seen_by, without_poses
+from robot_rl.rewards.classifier import RewardClassifier
 from sim.tasks import TASKS
-from sim.tasks.arm import ArmTask, with_settings
+from sim.tasks.arm import ArmTask
 
 START_SEED = 10_000
 """Seed 0's robot: starts that evaluation, which counts from 0, never draws."""
@@ -46,24 +49,24 @@ def find_arm_task(config: HilConfig) -> ArmTask:
     task = TASKS[config.task]
     if not isinstance(task, ArmTask):
         raise UserError(f"task {config.task!r} has no arm; `robot-rl hil` trains arms, such as arm-pick-lift")
-    try:
-        task = with_settings(task, config.settings)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    task = set_task(task, config.settings)
     task = dataclasses.replace(task, randomization=randomization_terms(task, config.randomization))
-    if not config.relative_frames:
+    if config.relative_frames:
+        try:
+            task = relative(task)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    if not config.actor.cameras:
         return task
-    try:
-        return relative(task)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    side = config.actor.resolution
+    if not 8 <= side <= 512:
+        raise UserError(f"--actor.resolution is {side}; pictures have 8 to 512 pixels a side")
+    return without_poses(seen_by(task, {name: (side, side) for name in config.actor.cameras}))
 
 
 def sizes_of(config: HilConfig, task: ArmTask) -> Sizes:
     """What algorithms need to know."""
     shapes = {camera.name: (camera.height, camera.width, 3) for camera in task.scene.cameras}
-    if missing := [name for name in config.actor.cameras if name not in shapes]:
-        raise UserError(f"task {task.name!r} has no camera {missing[0]!r}; it has {', '.join(shapes) or 'none'}")
     return Sizes(
         observation=observation_size(task.terms),
         layout=action_layout(task.action),
@@ -86,6 +89,9 @@ def schema_of(config: HilConfig, task: ArmTask) -> Schema:
 def make_algorithm(config: HilConfig, task: ArmTask) -> Algorithm:
     """A fresh learner; in the actor, what acts is part of it."""
     settings = getattr(config, config.algorithm.replace("-", "_"))
+    if config.actor.cameras and not hasattr(settings, "pixels"):
+        able = sorted(name for name in ALGORITHMS if hasattr(getattr(config, name.replace("-", "_")), "pixels"))
+        raise UserError(f"{config.algorithm} learns from states only; from pictures learn {', '.join(able)}")
     return ALGORITHMS[config.algorithm](sizes_of(config, task), settings, config.seed)
 
 
@@ -102,10 +108,34 @@ def make_plant(
         stopping: Whether to come to an end.
     """
     seed = START_SEED + 1000 * config.seed + life
-    plant = SimulatedPlant(task, seed=seed, cameras=config.actor.cameras)
+    if config.actor.reward is None:
+        plant = SimulatedPlant(task, seed=seed, cameras=config.actor.cameras, looks=config.actor.looks)
+        return _practising(config, plant, task, seed, pace, stopping)
+    judge = RewardClassifier.load(config.actor.reward)
+    check_judge(judge, config.actor.cameras, config.actor.resolution)
+    # Nothing but the judge ends an episode well: the task's own success is told to people only.
+    plant = SimulatedPlant(endless(task), seed=seed, cameras=config.actor.cameras, looks=config.actor.looks)
+    practising = _practising(config, plant, task, seed, pace, stopping)
+    return JudgedPlant(practising, judge, truth=lambda: bool(task.success(plant.env.view)))
+
+
+def _practising(
+    config: HilConfig,
+    plant: SimulatedPlant,
+    task: ArmTask,
+    seed: int,
+    pace: Callable[[], None],
+    stopping: Callable[[], bool],
+) -> Plant:
     if not config.actor.practise:
         return plant
     return PractisingPlant(plant, task, seed=seed, pace=pace, stopping=stopping)
+
+
+def memory_rows(config: HilConfig, schema: Schema, most: int = 200_000) -> int:
+    """Steps that fit into the memory."""
+    size = sum(height * width * 3 for height, width, _ in schema.images.values())
+    return min(most, int(config.learner.picture_memory * 1e9) // size) if size else most
 
 
 def make_watch(config: HilConfig, task: ArmTask) -> Watch | None:

@@ -7,7 +7,6 @@ complete one.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from std_msgs.msg import String
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 from hardware.descriptions import load_description
+from policies.writing import whole_file, write_text
 from robot_rl.nodes import messages, parameters, qos
 from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.running import Face, StartError, run
@@ -130,10 +130,10 @@ class Recorder(Face):
     def _write(self) -> None:
         if self.log.rows:
             arrays = self.log.arrays()
-            _replace(self.folder / "flight.npz", lambda path: _save(path, arrays))
+            with whole_file(self.folder / "flight.npz") as path:
+                _save(path, arrays)
         if self._timing:
-            text = json.dumps(self._timing, indent=1)
-            _replace(self.folder / "timing.json", lambda path: path.write_text(text))
+            write_text(self.folder / "timing.json", json.dumps(self._timing, indent=1))
 
 
 class FlightLog:
@@ -165,15 +165,6 @@ class FlightLog:
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with path.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
-
-
-def _replace(path: Path, write: Any) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,9 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from policies.bundle import open_session
+from policies.writing import whole_folder
 from robot_rl.errors import UserError
 from robot_rl.hil.shrink import shrink
 
@@ -44,9 +42,7 @@ def write_reward(folder: Path, kind: str, contents: Mapping[str, Any], files: Ma
     folder = Path(folder)
     if folder.exists() and not (folder / "reward.json").is_file() and (folder.is_file() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and holds no reward; it is not overwritten: give another path")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with whole_folder(folder) as fresh:
         for name, content in files.items():
             (fresh / name).write_bytes(content)
         data = _plain({
@@ -54,21 +50,6 @@ def write_reward(folder: Path, kind: str, contents: Mapping[str, Any], files: Ma
             "files": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         })  # fmt: skip
         (fresh / "reward.json").write_text(json.dumps({**data, "checksum": _checksum(data)}, indent=2) + "\n")
-        os.chmod(fresh, 0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-            folder.rename(old / folder.name)
-            try:
-                fresh.rename(folder)
-            except BaseException:
-                (old / folder.name).rename(folder)
-                raise
-            finally:
-                shutil.rmtree(old)
-        else:
-            fresh.rename(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return folder
 
 

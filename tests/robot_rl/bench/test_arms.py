@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from policies import bundle
-from robot_rl import export, train
 from robot_rl.bench import __main__ as bench
 from robot_rl.bench.arms import ArmsConfig, ExpertsConfig, run_experts, run_training
 from robot_rl.ppo import PpoConfig
@@ -22,10 +19,8 @@ TINY = PpoConfig(updates=1, num_envs=2, horizon=2, epochs=1, minibatches=1, hidd
 
 
 @pytest.fixture
-def only_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+def only_reach(small_bundles: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Short episodes of `arm-reach`, with a tolerance that makes it easy, no other arm task, and small bundles."""
-    monkeypatch.setattr(export, "VECTORS", bundle.MIN_VECTORS)
-    monkeypatch.setattr(export, "_SAMPLED_PERIODS", 2)
     task = TASKS["arm-reach"]
     assert task.build is not None
     easy = task.build(dataclasses.replace(task.settings, tolerance=0.4))
@@ -45,36 +40,22 @@ def test_experts_are_measured_with_and_without_randomization(only_reach: None) -
 
 
 def test_training_is_measured_in_both_engines_from_runs_that_are_there(
-    only_reach: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    only_reach: None,
+    train_here: Callable[[TrainConfig], list[list[str]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("pybullet")
-    started = []
-    really = subprocess.run
-
-    def instead(command: list[str], **options: Any) -> Any:
-        """Train in this process and for one update, in place of the process with the recipe."""
-        if command[0] == "git":
-            return really(command, **options)
-        started.append(command)
-        values = dict(zip(command[5::2], command[6::2], strict=True))
-        config = TrainConfig(
-            task=command[4],
-            algorithm="ppo",
-            ppo=TINY,
-            seed=int(values["--seed"]),
-            out=Path(values["--out"]),
-            randomization=values["--randomization"],
-            evaluation_episodes=int(values["--evaluation-episodes"]),
-        )
-        return train.run(config)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(subprocess, "run", instead)
-        config = ArmsConfig(tasks=("arm-reach",), seeds=(3,), episodes=4, transfer_episodes=2, runs=tmp_path)
-        results = run_training(config)
-        assert [command[2:5] for command in started] == [["robot_rl.cli", "train", "arm-reach"]] * 2
-        again = run_training(config)
-        assert len(started) == 2, "finished runs are not repeated"
+    started = train_here(TrainConfig(task="arm-reach", algorithm="ppo", ppo=TINY))
+    task = TASKS["arm-reach"]
+    monkeypatch.setitem(TASKS, "arm-reach", dataclasses.replace(task, randomization=task.randomization[:2]))
+    config = ArmsConfig(
+        tasks=("arm-reach",), seeds=(3,), episodes=4, transfer_episodes=2, robustness_episodes=2, runs=tmp_path
+    )
+    results = run_training(config)
+    assert [arguments[:2] for arguments in started] == [["train", "arm-reach"]] * 2
+    again = run_training(config)
+    assert len(started) == 2, "finished runs are not repeated"
     assert results == again
     (row,) = results["training"]
     assert (row["task"], row["seed"], row["episodes"]) == ("arm-reach", 3, 4)
@@ -84,6 +65,8 @@ def test_training_is_measured_in_both_engines_from_runs_that_are_there(
     rates = {key: value for key, value in moved.items() if key.startswith("trained on")}
     assert len(rates) == 4
     assert all(0.0 <= rate <= 1.0 for rate in rates.values())
+    (table,) = results["robustness"]
+    assert [row["parameter"] for row in table["rows"]] == [term.parameter for term in task.randomization[:2]]
 
 
 def test_the_command_writes_its_part_and_the_page(only_reach: None, tmp_path: Path) -> None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from policies import bundle
-from robot_rl import export, train
-from robot_rl.bench import safe
+from robot_rl.bench import pages, safe
 from robot_rl.bench.safe import SafeConfig
 from robot_rl.ppo import PpoConfig
 from robot_rl.ppo_lagrangian import PpoLagrangianConfig
@@ -32,36 +29,15 @@ PART = {
 }
 
 
-def test_both_algorithms_are_measured_from_runs_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_algorithms_are_measured_from_runs_that_are_there(
+    train_here: Callable[[TrainConfig], list[list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = TASKS["arm-reach-region"]
     monkeypatch.setitem(TASKS, "arm-reach-region", dataclasses.replace(task, episode_length=0.5))
-    monkeypatch.setattr(export, "VECTORS", bundle.MIN_VECTORS)
-    monkeypatch.setattr(export, "_SAMPLED_PERIODS", 2)
-    started = []
-    really = subprocess.run
-
-    def instead(command: list[str], **options: Any) -> Any:
-        """Train in this process and for a moment, in place of the process with the recipe."""
-        if command[0] == "git":
-            return really(command, **options)
-        started.append(command)
-        values = dict(zip(command[5::2], command[6::2], strict=True))
-        config = TrainConfig(
-            task=command[4],
-            algorithm=values["--algorithm"],  # type: ignore[arg-type]
-            ppo=TINY,
-            ppo_lagrangian=LIMITED,
-            seed=int(values["--seed"]),
-            out=Path(values["--out"]),
-            evaluation_episodes=int(values["--evaluation-episodes"]),
-        )
-        return train.run(config)
-
+    started = train_here(TrainConfig(task="arm-reach-region", ppo=TINY, ppo_lagrangian=LIMITED))
     config = SafeConfig(seeds=(3,), episodes=2, runs=tmp_path)
-    with monkeypatch.context() as patched:
-        patched.setattr(subprocess, "run", instead)
-        results = safe.run(config)
-        again = safe.run(config)
+    results = safe.run(config)
+    again = safe.run(config)
     assert len(started) == 2, "finished runs are not repeated"
     assert results == again
     free, limited = results["training"]
@@ -76,23 +52,17 @@ def test_both_algorithms_are_measured_from_runs_that_are_there(tmp_path: Path, m
     assert results["expert"]["episodes"] == 2
 
 
-def test_its_section_replaces_the_older_one_and_leaves_the_others(tmp_path: Path) -> None:
+def test_its_section_and_plot_are_on_the_page(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    page = tmp_path / "README.md"
-    page.write_text("# Benchmarks\n\n## Safe learning\n\nold\n\n## Speed\n\nfast\n")
     (tmp_path / "safe.json").write_text(json.dumps(PART))
-    safe.write(tmp_path)
-    once = page.read_text()
-    assert "old" not in once
-    assert "## Speed\n\nfast\n" in once
-    assert "| scripted expert | - | - | 99.0% of 500 | 0.000 | 1.50 s |" in once
-    assert "| ppo | 0 | 150 | 99.0% of 500 | 1.200 | 1.50 s |" in once
-    assert "| ppo-lagrangian | 2 | 220 | 99.0% of 500 | 0.050 | 1.50 s |" in once
+    pages.write(tmp_path)
+    page = (tmp_path / "README.md").read_text()
+    assert "| scripted expert | - | - | 99.0% of 500 | 0.000 | 1.50 s |" in page
+    assert "| ppo | 0 | 150 | 99.0% of 500 | 1.200 | 1.50 s |" in page
+    assert "| ppo-lagrangian | 2 | 220 | 99.0% of 500 | 0.050 | 1.50 s |" in page
     assert (tmp_path / "safe.png").read_bytes()[:4] == b"\x89PNG"
-    safe.write(tmp_path)
-    assert page.read_text() == once
 
 
-def test_without_measurements_nothing_is_written(tmp_path: Path) -> None:
-    safe.write(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_without_measurements_the_page_has_no_section(tmp_path: Path) -> None:
+    pages.write(tmp_path)
+    assert "## " not in (tmp_path / "README.md").read_text()
