@@ -1,9 +1,13 @@
-"""Recorded episodes as arrays, whatever file they are in: one function reads a file or a folder."""
+"""Recorded episodes as arrays, whatever file they are in: one function reads a file or a folder.
+
+Pictures stay in the file until somebody asks for them: those of an hour are a gigabyte.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_rl.errors import UserError
-from robot_rl.hil.frames import LogError, LogReader, read
+from robot_rl.hil.frames import LogError, LogReader, Place, read_again, read_places
 from robot_rl.hil.records import Record, RecordError, decode
 from robot_rl.hil.schema import Schema
 
@@ -31,7 +35,8 @@ class Episode:
     observations: NDArray[np.float32]
     """What was measured before each action and, where known, after the last one. Shape (T + 1, D) or (T, D)."""
     images: Mapping[str, NDArray[np.uint8]]
-    """Pictures of each camera at the times of `observations`. Shape (T + 1, H, W, 3) or (T, H, W, 3)."""
+    """Pictures of each camera at the times of `observations`. Shape (T + 1, H, W, 3) or (T, H, W, 3). Read from the
+    file at every look-up: keep what is needed again."""
     actions: NDArray[np.float32]
     """What was executed. Shape (T, A), in [-1, 1]."""
     policy_actions: NDArray[np.float32]
@@ -87,15 +92,47 @@ def load_episodes(path: Path) -> list[Episode]:
         raise UserError(str(error)) from error
 
 
-def stack(records: list[Record], schema: Schema, source: Path) -> Episode:
-    """The records of one episode, in order and at least one, as arrays."""
+class LoggedPictures(Mapping[str, NDArray[np.uint8]]):
+    """Pictures of an episode by camera, which are read when they are looked up.
+
+    Raises:
+        UserError: On a look-up, if the file is not what it was.
+    """
+
+    def __init__(self, source: Path, schema: Schema, places: Sequence[Place]) -> None:
+        """Of the records at `places` of the log `source`, one episode in order."""
+        self._source, self._schema, self._places = source, schema, array("Q", [n for place in places for n in place])
+
+    def __getitem__(self, camera: str) -> NDArray[np.uint8]:
+        """Shape (T + 1, H, W, 3), or (T, H, W, 3) where what followed the last action is not known."""
+        if camera not in self._schema.images:
+            raise KeyError(camera)
+        pictures = []
+        try:
+            for payload in read_again(self._source, zip(self._places[::2], self._places[1::2], strict=True)):
+                record = decode(payload, self._schema)
+                pictures.append(record.images[camera].copy())  # a view would keep the whole record
+        except (LogError, RecordError) as error:
+            raise UserError(str(error)) from error
+        if record.final_observation is not None:
+            pictures.append(record.final_images[camera])
+        return np.stack(pictures)
+
+    def __iter__(self) -> Iterator[str]:
+        """The cameras."""
+        return iter(self._schema.images)
+
+    def __len__(self) -> int:
+        """How many cameras."""
+        return len(self._schema.images)
+
+
+def stack(records: list[Record], schema: Schema, source: Path, images: Mapping[str, NDArray[np.uint8]]) -> Episode:
+    """The records of one episode, in order and at least one, as arrays, with their pictures."""
     last = records[-1]
     observations = [record.observation for record in records]
-    images = {camera: [record.images[camera] for record in records] for camera in schema.images}
     if last.final_observation is not None:
         observations.append(last.final_observation)
-        for camera, pictures in images.items():
-            pictures.append(last.final_images[camera])
     names = sorted({name for record in records for name in record.info})
 
     def column(name: str, dtype: Any) -> NDArray[Any]:
@@ -107,7 +144,7 @@ def stack(records: list[Record], schema: Schema, source: Path) -> Episode:
         schema=schema,
         complete=last.ended,
         observations=np.stack(observations),
-        images={camera: np.stack(pictures) for camera, pictures in images.items()},
+        images=images,
         actions=column("action", np.float32),
         policy_actions=column("policy_action", np.float32),
         drivers=column("driver", np.str_),
@@ -126,14 +163,21 @@ def _read_log(path: Path) -> Iterator[Episode]:
     with LogReader(path) as reader:
         schema, log_id = reader.schema, reader.log_id
     records: list[Record] = []
-    for _, payload in read(path):
+    places: list[Place] = []
+
+    def episode() -> Episode:
+        return stack(records, schema, path, LoggedPictures(path, schema, places) if schema.images else {})
+
+    for _, payload, place in read_places(path):
         record = decode(payload, schema, source=log_id)
         if records and record.episode != records[-1].episode:
-            yield stack(records, schema, path)
-            records = []
-        records.append(record)
+            yield episode()
+            records, places = [], []
+        # Its pictures are views of the payload; they are read again when they are needed.
+        records.append(replace(record, images={}, final_images={}))
+        places.append(place)
     if records:
-        yield stack(records, schema, path)
+        yield episode()
 
 
 _READERS: dict[str, Callable[[Path], Iterable[Episode]]] = {".log": _read_log}

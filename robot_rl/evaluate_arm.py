@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ import policies
 from policies.actions import action_size
 from policies.types import ArmSetpoint, ArmState
 from robot_rl.errors import UserError
-from sim.factory import build_env
+from robot_rl.seeing import Looks, build_seen, seen_by, with_images
 from sim.randomization import RandomizationTerm
 from sim.tasks.arm import ArmTask
 
@@ -73,6 +73,8 @@ def run_arm(
         "cycle_time_s": float(cycle.mean()) if len(cycle) else None,
         "episode_return": float(merged["return"].mean()),
     }
+    if policy is not None and policy.manifest.images:
+        result["looks"] = looks_of(policy)
     if "cost" in merged:
         result["constraint_cost"] = float(merged["cost"].mean())
         result["constraint_limit"] = task.cost_limit
@@ -88,7 +90,17 @@ def _run_batch(
     engine: str,
 ) -> dict[str, Tensor]:
     """One episode in each of `count` environments: what became of it."""
-    env = build_env(task, count, seed=seed, randomization=terms, engine=engine)
+    shapes = {} if policy is None else policy.manifest.images
+    env = build_seen(
+        seen_by(task, shapes),
+        count,
+        cameras=tuple(shapes),
+        looks=looks_of(policy),
+        seed=seed,
+        randomization=terms,
+        engine=engine,
+    )
+    images = env.reset()["images"] if shapes else {}
     if policy is not None:
         policy.reset()
     over = torch.zeros(count, dtype=torch.bool)
@@ -99,8 +111,9 @@ def _run_batch(
         "return": torch.zeros(count),
     }
     for k in range(env.max_episode_length):
-        action = act(policy, task, env.measured, env.setpoint)
-        _, reward, reset, extras = env.step(action)
+        action = act(policy, task, with_images(env.measured, images), env.setpoint)
+        observed, reward, reset, extras = env.step(action)
+        images = observed.get("images", {})
         results["return"] += torch.where(over, 0.0, reward)
         if "cost" in extras:
             results["cost"] = results.get("cost", torch.zeros(count)) + torch.where(over, 0.0, extras["cost"])
@@ -113,6 +126,12 @@ def _run_batch(
             break
     env.close()
     return results
+
+
+def looks_of(policy: policies.Policy | None) -> Looks:
+    """What the cameras of a policy are used to: those of its own laboratory, or of any."""
+    told = None if policy is None else policy.manifest.training.get("looks")
+    return next((looks for looks in get_args(Looks) if looks == told), "varied")
 
 
 def act(policy: policies.Policy | None, task: ArmTask, state: Any, setpoint: ArmSetpoint) -> Tensor:

@@ -1,4 +1,4 @@
-"""From a trained network to a policy bundle that runs without torch."""
+"""From a trained network to a policy bundle that runs without torch, and from a bundle to C."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,12 @@ import policies
 from hardware.descriptions import load_description
 from policies import observations
 from policies.actions import action_size
+from policies.bundle import read_manifest
 from policies.manifest import SCHEMA_VERSION, Manifest, RobotRequirement
+from policies.pictures import View, pinhole_view
 from robot_rl.errors import UserError
+from robot_rl.export_c.compiled import CompiledPolicy, compare, compile_library, find_compiler
+from robot_rl.export_c.writer import write_c
 from robot_rl.runs import restore
 from sim.factory import build_env
 from sim.tasks import Task
@@ -28,16 +32,22 @@ VECTORS = 128
 """Stored observations per bundle."""
 _SAMPLED_PERIODS = 50
 _PICTURED_EPISODES = 8
+_C_TOLERANCE = 1e-5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """Write the bundle of a training run's newest checkpoint."""
+    """Write the bundle of a training run's newest checkpoint, or a bundle as C for a microcontroller."""
 
     run: Positional[Path]
-    """Folder of the run, as given to `robot-rl train --out`."""
+    """Folder of the run, as given to `robot-rl train --out`; with `--format c` a bundle: its folder, or a name in the
+    zoo."""
     out: Path | None = None
-    """Folder of the bundle; the run's `bundle` if not given."""
+    """Folder to write; if not given, the run's `bundle`, or NAME-c here."""
+    format: Literal["bundle", "c"] = "bundle"
+    """`bundle`, or `c`: freestanding C99 (docs/controllers.md)."""
+    vectors: int = 64
+    """Stored observations in the boot test of the C code; fewer need less flash."""
 
 
 class _Exported(nn.Module):
@@ -151,14 +161,27 @@ def export_bundle(
         evaluation=dict(evaluation),
         files={},
         images=shapes,
+        views=_views(task, shapes),
     )
     onnx = to_onnx(network, manifest.observation_size)
     pictures = {camera: stored.numpy() for camera, stored in images.items()}
     return policies.write_bundle(folder, manifest, onnx, inputs.numpy(), expected, _card(manifest), pictures)
 
 
+def _views(task: Task, shapes: Mapping[str, tuple[int, int]]) -> dict[str, View]:
+    """What a robot's calibrated camera must show: the same pinhole picture as the simulated one."""
+    if not shapes:
+        return {}
+    from sim.camera_model import camera_model  # needs OpenCV, which a policy without pictures does not
+
+    cameras = {camera.name: camera_model(camera) for camera in task.scene.cameras}  # type: ignore[union-attr]
+    return {name: pinhole_view(cameras[name], shape) for name, shape in shapes.items() if name in cameras}
+
+
 def run(config: ExportConfig) -> int:
-    """Export the newest checkpoint of a run."""
+    """Export the newest checkpoint of a run, or a bundle as C."""
+    if config.format == "c":
+        return _run_c(config)
     if not (config.run / "config.json").is_file():
         raise UserError(f"{config.run} is no training run: it has no config.json")
     learner, training = restore(config.run)
@@ -166,6 +189,24 @@ def run(config: ExportConfig) -> int:
     export_bundle(folder, config.run.resolve().name, learner.task, learner.policy(), training, {})
     sys.stdout.write(f"bundle: {folder} (not evaluated: robot-rl eval {folder})\n")
     return 0
+
+
+def _run_c(config: ExportConfig) -> int:
+    """Write C; where there is a compiler, compile it and compare it with the bundle."""
+    source = config.run / "bundle" if (config.run / "config.json").is_file() else config.run
+    manifest = read_manifest(source)[1]
+    folder = write_c(source, config.out or Path(f"{manifest.name}-c"), config.vectors)
+    sys.stdout.write(f"C: {folder} (how to use it: {folder}/README.md)\n")
+    if find_compiler() is None:
+        sys.stdout.write("not compared with the bundle: no C compiler here (cc, gcc or clang)\n")
+        return 0
+    compiled = CompiledPolicy(compile_library(folder), manifest)
+    stored, random = compiled.boot_test(), compare(compiled, source, episodes=20, steps=50)
+    sys.stdout.write(
+        f"largest error of an action: boot test {stored:.1e}, 1000 random states {random:.1e} "
+        f"(limit {_C_TOLERANCE:g})\n"
+    )
+    return 0 if max(stored, random) <= _C_TOLERANCE else 1
 
 
 def _card(manifest: Manifest) -> str:

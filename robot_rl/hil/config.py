@@ -20,6 +20,7 @@ from robot_rl.hil.algorithms.rlif import RlifConfig
 from robot_rl.hil.algorithms.rlpd import RlpdConfig
 from robot_rl.hil.algorithms.sirius import SiriusConfig
 from robot_rl.hil.operators import OperatorConfig
+from robot_rl.seeing import Looks
 
 AlgorithmName = Literal["rlpd", "rlif", "pvp", "bc", "hg-dagger", "sirius", "resfit", "jsrl"]
 
@@ -46,7 +47,15 @@ class ActorConfig:
     reset_seconds: float = 4.0
     """s that a reset takes, for the rule when to give up."""
     cameras: tuple[str, ...] = ()
-    """Cameras whose pictures the policy gets."""
+    """Cameras whose pictures the policy gets, in place of the poses of objects."""
+    resolution: int = 64
+    """Pixels of both sides of a picture."""
+    looks: Looks = "cell"
+    """What the simulated cameras see: `varied`, another laboratory in every episode; `cell`, one laboratory and
+    imperfect cameras; `plain`, as rendered."""
+    reward: Path | None = None
+    """Folder of a reward from `robot-rl reward train`, which then says when the task is done; the task itself if not
+    given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +70,8 @@ class LearnerConfig:
     """s of wall time between checkpoints."""
     demonstrations: Path | None = None
     """Recorded episodes to begin with: a log, or a folder of logs."""
+    picture_memory: float = 4.0
+    """GB of pictures that are remembered; the oldest half is forgotten when they are full."""
 
 
 @dataclass(frozen=True, kw_only=True)

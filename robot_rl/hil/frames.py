@@ -15,7 +15,7 @@ import re
 import struct
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from robot_rl.hil.records import record_limit
@@ -120,6 +120,19 @@ class LogReader:
             raise LogError(f"{self.path}: record {sequence} was there and is not any more ({damage or 'incomplete'})")
         return found[0]
 
+    def place(self, sequence: int) -> Place:
+        """Where the record with a sequence number below `len(self)` is."""
+        return self._offsets[sequence], self._checksums[sequence]
+
+    def at(self, place: Place) -> bytes:
+        """The encoded record at a place that this or another reader of the same file gave."""
+        found, damage = _whole_frame(self._file, *place, self._limit)
+        if found is None:
+            raise LogError(
+                f"{self.path}: the record at byte {place[0]} is not there any more ({damage or 'incomplete'})"
+            )
+        return found[0]
+
     def checksum(self, sequence: int) -> int:
         """The checksum of the header and all records before `sequence`, which may be `len(self)`."""
         return self._checksums[sequence]
@@ -157,6 +170,10 @@ def _whole_frame(file: int, offset: int, previous: int, limit: int) -> tuple[tup
     return (payload, checksum), ""
 
 
+Place = tuple[int, int]
+"""Where a record is in its file: the byte at which its frame begins, and the checksum of all before it."""
+
+
 def read(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
     """Sequence numbers and encoded records from `start` on, as far as they are whole now.
 
@@ -165,10 +182,16 @@ def read(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
     Raises:
         LogError: There is no log at `path`, or its header is damaged.
     """
+    for sequence, payload, _ in read_places(path, start):
+        yield sequence, payload
+
+
+def read_places(path: Path, start: int = 0) -> Iterator[tuple[int, bytes, Place]]:
+    """As `read`, and where each record is, for `read_again`."""
     with LogReader(path) as reader:
         sequence = start
         while sequence < len(reader) or sequence < reader.refresh(most=64 + max(0, sequence - len(reader))):
-            yield sequence, reader.payload(sequence)
+            yield sequence, reader.payload(sequence), reader.place(sequence)
             sequence += 1
         if reader.damage:
             rest = reader.path.stat().st_size - reader.end
@@ -178,4 +201,18 @@ def read(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
             )
 
 
-__all__ = ["LogError", "LogReader", "RecordError", "frame", "header", "is_log_id", "read"]
+def read_again(path: Path, places: Iterable[Place]) -> Iterator[bytes]:
+    """Encoded records from where they were found, without reading what lies before them.
+
+    Raises:
+        LogError: The file is not what it was.
+    """
+    with LogReader(path) as reader:
+        for place in places:
+            yield reader.at(place)
+
+
+__all__ = [
+    "LogError", "LogReader", "Place", "RecordError", "frame", "header", "is_log_id", "read", "read_again",
+    "read_places",
+]  # fmt: skip

@@ -76,11 +76,12 @@ class Memory:
 
     def _add_episode(self, episode: Episode) -> None:
         length = len(episode.actions)
+        seen = dict(episode.images)  # read now, once, and let go with the episode
         for k in range(length):
             self.replay.add(
                 Step(
                     observation=episode.observations[k],
-                    images={name: pictures[k] for name, pictures in episode.images.items()},
+                    images={name: pictures[k] for name, pictures in seen.items()},
                     action=episode.actions[k],
                     policy_action=episode.policy_actions[k],
                     driver=DRIVERS[str(episode.drivers[k])],
@@ -91,5 +92,5 @@ class Memory:
                 demonstration=True,
             )
         final = episode.observations[length] if episode.has_final else None
-        self.replay.finish(final, {name: pictures[length] for name, pictures in episode.images.items()
-                                   if episode.has_final})  # fmt: skip
+        after = {name: pictures[length] for name, pictures in seen.items()} if episode.has_final else {}
+        self.replay.finish(final, after)

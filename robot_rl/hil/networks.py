@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from robot_rl.hil.layout import ActionLayout
+from robot_rl.hil.pixels import PixelEncoder
 
 LOG_STD = (-5.0, 1.0)
 """Bounds of the logarithm of the Gaussian's deviation, before tanh."""
@@ -62,7 +63,10 @@ class Trunk(nn.Module):
 
 
 class HilPolicy(nn.Module):
-    """Observation (..., D) to normalized action (..., A): tanh of a Gaussian, and grippers by the larger value."""
+    """Observation (..., D) to normalized action (..., A): tanh of a Gaussian, and grippers by the larger value.
+
+    With an encoder it also takes pictures; its features are the scaled observation and the pictures' embedding.
+    """
 
     order: Tensor
 
@@ -73,6 +77,7 @@ class HilPolicy(nn.Module):
         hidden: Sequence[int],
         dropout: float = 0.0,
         gripper_hidden: Sequence[int] | None = None,
+        encoder: PixelEncoder | None = None,
     ) -> None:
         """Build an untrained policy; its means start near 0.
 
@@ -82,10 +87,15 @@ class HilPolicy(nn.Module):
             hidden: Widths of the layers.
             dropout: Share of features that training leaves out.
             gripper_hidden: Widths of the grippers' networks; half as wide if not given, they decide less.
+            encoder: Of pictures, if it gets any.
         """
         super().__init__()
         self.layout = layout
         self.scaler = FeatureScaler(size)
+        self.encoder = encoder
+        size += 0 if encoder is None else encoder.size
+        self.features = size
+        """Length of what `look` gives."""
         self.trunk = Trunk(size, hidden, dropout)
         self.mean = nn.Linear(hidden[-1], len(layout.continuous))
         self.log_std = nn.Linear(hidden[-1], len(layout.continuous))
@@ -100,16 +110,28 @@ class HilPolicy(nn.Module):
             self.log_std.weight.zero_()
             self.log_std.bias.fill_(-0.45)  # a deviation of about 0.04
 
-    def forward(self, observation: Tensor) -> Tensor:
+    @property
+    def image_shapes(self) -> dict[str, tuple[int, int]]:
+        """(H, W) of the pictures that it takes, by camera: what the exporter asks for."""
+        return {} if self.encoder is None else self.encoder.shapes
+
+    def look(self, observation: Tensor, images: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Features of observations (..., D), and of pictures (N, H, W, 3) uint8 by camera where it takes any."""
+        features: Tensor = self.scaler(observation)
+        if self.encoder is None:
+            return features
+        return torch.cat([features, self.encoder.encode(images or {})], dim=-1)
+
+    def forward(self, observation: Tensor, images: Mapping[str, Tensor] | None = None) -> Tensor:
         """The deterministic action: what is evaluated and deployed."""
-        features = self.scaler(observation)
+        features = self.look(observation, images)
         continuous = torch.tanh(self.mean(self.trunk(features)))
         if self.grippers is None:
             return continuous
         return self.assemble(continuous, self.grippers.commands(features))
 
     def continuous(self, features: Tensor) -> Tensor:
-        """The continuous part (..., C) of the deterministic action, of scaled features (..., D)."""
+        """The continuous part (..., C) of the deterministic action, of features."""
         return torch.tanh(self.mean(self.trunk(features)))
 
     def assemble(self, continuous: Tensor, commands: Tensor) -> Tensor:
@@ -136,10 +158,16 @@ class HilPolicy(nn.Module):
         return torch.tanh(raw), (density - squash).sum(-1)
 
     @torch.no_grad()
-    def explore(self, observation: Tensor, generator: torch.Generator) -> Tensor:
+    def explore(
+        self, observation: Tensor, generator: torch.Generator, images: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         """A random action (..., A) for training."""
-        features = self.scaler(observation)
-        noise = torch.randn((*observation.shape[:-1], len(self.layout.continuous)), generator=generator)
+        return self.explore_from(self.look(observation, images), generator)
+
+    @torch.no_grad()
+    def explore_from(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """The same of features."""
+        noise = torch.randn((*features.shape[:-1], len(self.layout.continuous)), generator=generator)
         continuous, _ = self.sample(features, noise)
         if self.grippers is None:
             return continuous
@@ -177,9 +205,13 @@ class ResidualPolicy(nn.Module):
         """Of the observation."""
         return self.base.scaler
 
-    def forward(self, observation: Tensor) -> Tensor:
+    def look(self, observation: Tensor, images: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Features of observations (..., D)."""
+        return self.base.look(observation, images)
+
+    def forward(self, observation: Tensor, images: Mapping[str, Tensor] | None = None) -> Tensor:
         """Observation (..., D) to normalized action (..., A)."""
-        features = self.base.scaler(observation)
+        features = self.base.look(observation, images)
         continuous = self.continuous(features)
         if self.grippers is None:
             return self.base.assemble(continuous, continuous[..., :0])

@@ -65,7 +65,8 @@ class OperatorConfig:
     tremor: float = 0.02
     """Deviation of the noise that is there even at rest."""
     wrong: float = 0.0
-    """Probability that a whole intervention goes in a random direction instead of the right one."""
+    """Probability that a whole intervention goes in a random direction instead of the right one; with `always`, every
+    stretch of `length` steps."""
     budget: float = 1.0
     """Largest share of all control steps that it drives."""
     fade_after: int = 0
@@ -112,6 +113,10 @@ class ScriptedOperator:
         config = self.config
         self._watched += 1
         if config.rule == "always":
+            if self._left == 0:
+                self._left = config.length
+                self._choose_direction(len(policy_action))
+            self._left -= 1
             return Help(action=self._act(moment))
         moved = moment.progress > self._best + config.least_progress
         if moved:
@@ -130,13 +135,17 @@ class ScriptedOperator:
                 return Help(action=self._act(moment))
             return Help()
         if self._wants(value) and self._willing():
-            wrong = self._generator.random() < config.wrong
-            self._bias = self._generator.uniform(-1.0, 1.0, policy_action.shape) if wrong else None
+            self._choose_direction(len(policy_action))
             self._waiting = config.delay
             if config.delay == 0:
                 self._left, self._since = config.length - 1, 0
                 return Help(action=self._act(moment))
         return Help()
+
+    def _choose_direction(self, size: int) -> None:
+        """Whether the right one or a random one, until the next choice."""
+        wrong = self._generator.random() < self.config.wrong
+        self._bias = self._generator.uniform(-1.0, 1.0, size) if wrong else None
 
     def _wants(self, value: float | None) -> bool:
         config = self.config

@@ -1,17 +1,17 @@
-"""Learning from pictures on one core: one small encoder that the critic trains and the actor shares.
+"""Learning from pictures on one core: one small encoder, which one loss trains and everything else shares.
 
-    encoder = PixelEncoder({"front": (64, 64), "wrist": (64, 64)})
-    embedding = encoder.encode(images)                     # (N, E), in [-1, 1]
-    critic(torch.cat([observation, embedding, action], 1))  # its loss trains the encoder
-    policy = PixelPolicy(encoder, HilPolicy(observation_size + encoder.size, layout, hidden))
-    policy.features(observation, images)                   # for the actor's loss: without gradient to the encoder
+    encoder = make_encoder({"front": (64, 64, 3), "wrist": (64, 64, 3)}, PixelConfig())
+    policy = HilPolicy(observation_size, layout, hidden, encoder=encoder)
+    features = policy.look(observation, images)                # (N, D + E): the scaled observation, the embedding
+    critics(torch.cat([features.detach(), action], -1))        # whoever does not teach the encoder
 
-Full backpropagation through both networks lets the actor's loss spoil what the critic needs (Yarats et al. 2021).
+Full backpropagation from every loss lets the actor's spoil what the critic needs (Yarats et al. 2021).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -29,6 +29,22 @@ SPOTS = 8
 """Spatial embeddings per channel: learned weights over the places of the last feature map."""
 PATCH, KERNEL = 4, 6
 """Stride and size of the first convolution: most of a small encoder's work is done at its finest resolution."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelConfig:
+    """Learning from pictures, where there are cameras."""
+
+    widths: tuple[int, ...] = WIDTHS
+    """Channels of the convolutions."""
+    embedding: int = EMBEDDING
+    """Length of the pictures' embedding."""
+    pooling: Literal["embeddings", "softmax"] = "embeddings"
+    """From feature maps to numbers: learned weights over places, or each channel's expected place."""
+    shift: int = 2
+    """Pixels by which pictures are moved at random while learning."""
+    teacher: Literal["imitation", "values"] = "imitation"
+    """Whose loss trains the encoder after the warm start: that of staying near actions, or that of the critics."""
 
 
 class CameraEncoder(nn.Module):
@@ -167,24 +183,9 @@ class PixelEncoder(nn.Module):
         return self.encode(images)
 
 
-class PixelPolicy(nn.Module):
-    """Observation (N, D) and pictures to normalized action (N, A): what is exported."""
-
-    def __init__(self, encoder: PixelEncoder, head: nn.Module) -> None:
-        """Join an encoder, which the critic trains, and a policy of D + E features, such as `HilPolicy`."""
-        super().__init__()
-        self.encoder, self.head = encoder, head
-
-    @property
-    def image_shapes(self) -> dict[str, tuple[int, int]]:
-        """(H, W) by camera: what the exporter asks for."""
-        return self.encoder.shapes
-
-    def features(self, observation: Tensor, images: Mapping[str, Tensor]) -> Tensor:
-        """Features (N, D + E) for the head; no gradient flows to the encoder."""
-        return torch.cat([observation, self.encoder.encode(images).detach()], dim=-1)
-
-    def forward(self, observation: Tensor, images: Mapping[str, Tensor]) -> Tensor:
-        """The deterministic action."""
-        action: Tensor = self.head(self.features(observation, images))
-        return action
+def make_encoder(shapes: Mapping[str, tuple[int, int, int]], config: PixelConfig) -> PixelEncoder | None:
+    """An untrained encoder of pictures of `shapes` (H, W, 3) by camera; None where there are none."""
+    if not shapes:
+        return None
+    sides = {camera: (shape[0], shape[1]) for camera, shape in shapes.items()}
+    return PixelEncoder(sides, widths=config.widths, embedding=config.embedding, pooling=config.pooling)

@@ -14,7 +14,7 @@ from torch import Tensor
 from policies.actions import action_size
 from policies.observations import initial_memory, observation_size, observe
 from policies.types import ArmSetpoint, ArmState
-from sim.factory import build_env
+from robot_rl.seeing import Looks, build_seen
 from sim.randomization import RandomizationTerm
 from sim.tasks.arm import ArmTask, ArmView
 
@@ -82,6 +82,7 @@ class SimulatedPlant:
         seed: int = 0,
         randomization: tuple[RandomizationTerm, ...] | None = None,
         cameras: tuple[str, ...] = (),
+        looks: Looks = "varied",
     ) -> None:
         """Build it; the first episode begins with `reset`.
 
@@ -90,9 +91,10 @@ class SimulatedPlant:
             seed: Of starts, robots and noise.
             randomization: In place of the task's own.
             cameras: Names of the cameras whose images are wanted.
+            looks: How laboratory and cameras vary.
         """
         terms = task.randomization if randomization is None else randomization
-        self.env = build_env(task, 1, seed=seed, randomization=terms, reward="sparse", cameras=cameras)
+        self.env = build_seen(task, 1, seed=seed, randomization=terms, reward="sparse", cameras=cameras, looks=looks)
         self.task = task
         self.period = task.period
         self.observation_size = observation_size(task.terms)

@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from robot_rl.errors import UserError
 from robot_rl.evaluate import evaluate
 from robot_rl.export import export_bundle
-from robot_rl.hil.config import HilConfig, to_json
+from robot_rl.hil.config import HilConfig, load, to_json
 from robot_rl.hil.person import open_device
 from robot_rl.hil.recipes import defaults
 from robot_rl.hil.setup import find_arm_task, make_algorithm
@@ -77,7 +77,7 @@ def prepare(config: HilConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
     if path.is_file():
-        if path.read_text() != to_json(config):
+        if to_json(load(path)) != to_json(config):  # settings that are newer than the run have their defaults
             raise UserError(f"{folder} holds a run with other settings (compare {path}); give another --out")
         return
     path.write_text(to_json(config))
@@ -188,6 +188,7 @@ def export(config: HilConfig, folder: Path, figures: Mapping[str, Any]) -> Path:
         "seed": config.seed,
         "config": json.loads(to_json(config)),
         "human_in_the_loop": dict(figures),
+        **({"looks": config.actor.looks} if config.actor.cameras else {}),
         **provenance(),
     }
     return export_bundle(folder / "bundle", f"{task.name}-hil-{config.seed}", task, algorithm.policy(), training, {})

@@ -29,8 +29,8 @@ from robot_rl.hil.practise import PractisingPlant
 from robot_rl.hil.relative import relative
 from robot_rl.hil.restart import fit_run_times
 from robot_rl.hil.schema import Schema
-from robot_rl.pictures import seen_by, without_poses
 from robot_rl.rewards.classifier import RewardClassifier
+from robot_rl.seeing import seen_by, without_poses
 from sim.tasks import TASKS
 from sim.tasks.arm import ArmTask
 

@@ -102,3 +102,26 @@ def test_what_cannot_be_read_is_said(tmp_path):
     (tmp_path / "bad.log").write_text("x")
     with pytest.raises(UserError, match=r"bad\.log is no log of records"):
         load_episodes(tmp_path)
+
+
+def test_pictures_are_read_when_they_are_looked_up(tmp_path):
+    path = record(tmp_path / "run.log", [5, -3])
+    first, second = load_episodes(path)
+    assert list(first.images) == ["wrist"] and len(first.images) == 1 and "front" not in first.images
+    wanted = [make_record(SCHEMA, 1, index).images["wrist"] for index in range(3)]
+    np.testing.assert_array_equal(second.images["wrist"], wanted)
+    assert first.images["wrist"].shape == (6, 4, 5, 3)
+    assert first.images["wrist"] is not first.images["wrist"], "kept in memory"
+    data = bytearray(path.read_bytes())
+    data[-10] ^= 1  # in the last record, of the second episode
+    path.write_bytes(data)
+    assert first.images["wrist"].shape == (6, 4, 5, 3)
+    with pytest.raises(UserError, match=r"the record at byte \d+ is not there any more \(a wrong checksum\)"):
+        second.images["wrist"]
+    with pytest.raises(KeyError):
+        first.images["front"]
+
+
+def test_a_log_without_cameras_has_no_pictures(tmp_path):
+    (episode,) = load_episodes(record(tmp_path / "run.log", [3], make_schema()))
+    assert dict(episode.images) == {}

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robot_rl.hil.augment import random_shifts
 from robot_rl.hil.layout import ActionLayout
 from robot_rl.hil.networks import Critics, GripperChoice, HilPolicy, ResidualPolicy
 from robot_rl.hil.replay import Replay
@@ -69,16 +70,16 @@ class Acting(nn.Module):
         self, observation: Tensor, images: Mapping[str, Tensor], generator: torch.Generator, index: int = 0
     ) -> tuple[Tensor, Tensor | None]:
         """A random action (N, A) for observations (N, D) of step `index` of an episode, and its value (N,)."""
-        action = self._act(observation, generator, index)
+        action = self._act(observation, images, generator, index)
         if self.critics is None:
             return action, None
-        features = torch.cat([self.policy.scaler(observation), action], -1)
+        features = torch.cat([self.policy.look(observation, images), action], -1)
         return action, self.critics(features).mean(0)
 
-    def _act(self, observation: Tensor, generator: torch.Generator, index: int) -> Tensor:
+    def _act(self, observation: Tensor, images: Mapping[str, Tensor], generator: torch.Generator, index: int) -> Tensor:
         if isinstance(self.policy, HilPolicy) and self.own_noise:
-            return self.policy.explore(observation, generator)
-        action: Tensor = self.policy(observation)
+            return self.policy.explore(observation, generator, images)
+        action: Tensor = self.policy(observation, images)
         continuous = list(self.policy.layout.continuous)
         noise = self.deviation * torch.randn(len(action), len(continuous), generator=generator)
         action[:, continuous] = (action[:, continuous] + noise).clamp(-1.0, 1.0)
@@ -125,9 +126,23 @@ def fit_scaler(policy: HilPolicy, replay: Replay, config: WarmStartConfig) -> bo
 
 
 def clone(
-    policy: HilPolicy, replay: Replay, config: WarmStartConfig, generator: np.random.Generator, noise: torch.Generator
+    policy: HilPolicy,
+    replay: Replay,
+    config: WarmStartConfig,
+    generator: np.random.Generator,
+    noise: torch.Generator,
+    shift: int = 0,
 ) -> dict[str, float]:
-    """Fit `policy` to the person's steps: squared error of velocities, cross-entropy of grippers."""
+    """Fit `policy` to the person's steps: squared error of velocities, cross-entropy of grippers.
+
+    Args:
+        policy: What is fitted, with its encoder where it has one.
+        replay: Where the steps are.
+        config: How.
+        generator: Of draws.
+        noise: Of noise on the features.
+        shift: Pixels by which pictures are moved at random.
+    """
     rows = replay.rows_of(demonstrations=True)
     if not len(rows) or not config.steps:
         return {}
@@ -137,7 +152,7 @@ def clone(
     loss = torch.zeros(())
     for _ in range(config.steps):
         batch = replay.gather(generator.choice(rows, config.batch))
-        features = policy.scaler(batch.observation)
+        features = policy.look(batch.observation, random_shifts(batch.images, generator, shift))
         features = features + config.feature_noise * torch.randn(features.shape, generator=noise)
         loss = clone_loss(policy, features, batch.action, batch.weight)
         optimizer.zero_grad()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from robot_rl.hil.algorithms import state
 from robot_rl.hil.algorithms.base import Acting, Sizes, WarmStartConfig, clone, fit_scaler
 from robot_rl.hil.networks import HilPolicy
+from robot_rl.hil.pixels import PixelConfig, make_encoder
 from robot_rl.hil.replay import Replay
 
 
@@ -31,6 +32,8 @@ class BcConfig:
     """Share of the activations that are left out in training."""
     warm_start: WarmStartConfig = WarmStartConfig(steps=4000)
     """The cloning itself."""
+    pixels: PixelConfig = PixelConfig()
+    """Where there are cameras."""
 
 
 class Bc:
@@ -43,14 +46,16 @@ class Bc:
         self.generator = np.random.default_rng(seed)
         self.noise = torch.Generator().manual_seed(seed)
         self.updates = 0
-        self.actor = HilPolicy(sizes.observation, sizes.layout, config.hidden, config.dropout)
+        encoder = make_encoder(sizes.images, config.pixels)
+        self.actor = HilPolicy(sizes.observation, sizes.layout, config.hidden, config.dropout, encoder=encoder)
         forget_values(self.actor)
 
     def warm_start(self, replay: Replay) -> dict[str, float]:
         """Clone the person."""
         if not fit_scaler(self.actor, replay, self.config.warm_start):
             return {}
-        return clone(self.actor, replay, self.config.warm_start, self.generator, self.noise)
+        config = self.config
+        return clone(self.actor, replay, config.warm_start, self.generator, self.noise, config.pixels.shift)
 
     def ready(self, replay: Replay) -> bool:
         """Never: there is nothing more to learn."""

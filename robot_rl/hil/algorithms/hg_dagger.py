@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from robot_rl.hil.algorithms.base import Acting, Sizes, WarmStartConfig, clone_loss
 from robot_rl.hil.algorithms.bc import Bc, BcConfig
+from robot_rl.hil.augment import random_shifts
 from robot_rl.hil.networks import HilPolicy, track
 from robot_rl.hil.replay import Batch, Replay
 
@@ -61,7 +62,9 @@ class HgDagger(Bc):
     def update(self, replay: Replay) -> dict[str, Tensor]:
         """One step of the fit."""
         batch = self._draw(replay)
-        features = self.actor.scaler(batch.observation)
+        features = self.actor.look(
+            batch.observation, random_shifts(batch.images, self.generator, self.config.pixels.shift)
+        )
         features = features + self.config.warm_start.feature_noise * torch.randn(features.shape, generator=self.noise)
         self.actor.train()
         loss = clone_loss(self.actor, features, batch.action, batch.weight)

@@ -50,11 +50,11 @@ class GuidedActing(Acting):
         self.guide = guide
         self.register_buffer("horizon", horizon)
 
-    def _act(self, observation: Tensor, generator: torch.Generator, index: int) -> Tensor:
+    def _act(self, observation: Tensor, images: Mapping[str, Tensor], generator: torch.Generator, index: int) -> Tensor:
         if index < int(self.horizon):
-            found: Tensor = self.guide(observation)
+            found: Tensor = self.guide(observation, images)
             return found
-        return super()._act(observation, generator, index)
+        return super()._act(observation, images, generator, index)
 
 
 class Jsrl(Rlpd):

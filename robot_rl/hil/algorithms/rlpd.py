@@ -29,7 +29,9 @@ from torch import Tensor, nn
 
 from robot_rl.hil.algorithms import state
 from robot_rl.hil.algorithms.base import Acting, Sizes, WarmStartConfig, clone, fit_scaler, habit_loss, opens
+from robot_rl.hil.augment import random_shifts
 from robot_rl.hil.networks import Critics, HilPolicy, track
+from robot_rl.hil.pixels import PixelConfig, make_encoder
 from robot_rl.hil.replay import PERSON, Batch, Replay
 
 
@@ -83,6 +85,8 @@ class RlpdConfig:
     """Online steps before the first update."""
     max_gradient_norm: float = 10.0
     """Of the critics and of the actor."""
+    pixels: PixelConfig = PixelConfig()
+    """Where there are cameras."""
 
 
 class Rlpd:
@@ -95,9 +99,10 @@ class Rlpd:
         self.generator = np.random.default_rng(seed)
         self.noise = torch.Generator().manual_seed(seed)
         self.updates = 0
-        self.actor = HilPolicy(sizes.observation, sizes.layout, config.hidden)
+        encoder = make_encoder(sizes.images, config.pixels)
+        self.actor = HilPolicy(sizes.observation, sizes.layout, config.hidden, encoder=encoder)
         self.average = copy.deepcopy(self.actor)
-        self.critics = Critics(sizes.observation + sizes.layout.size, config.critics, config.hidden)
+        self.critics = Critics(self.actor.features + sizes.layout.size, config.critics, config.hidden)
         self.targets = copy.deepcopy(self.critics)
         self.gripper_targets = copy.deepcopy(self.actor.grippers)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.initial_temperature)))
@@ -106,20 +111,26 @@ class Rlpd:
     def _make_optimizers(self) -> None:
         rate = self.config.learning_rate
         grippers = list(self.actor.grippers.parameters()) if self.actor.grippers is not None else []
-        ours = {id(p) for p in grippers}
+        eyes = list(self.actor.encoder.parameters()) if self.actor.encoder is not None and self._values_teach else []
+        ours = {id(p) for p in (*grippers, *eyes)}
         self._continuous = [p for p in self.actor.parameters() if id(p) not in ours]
-        self._critical = [*self.critics.parameters(), *grippers]
+        self._critical = [*self.critics.parameters(), *grippers, *eyes]
         self._actor_optimizer = torch.optim.Adam(self._continuous, rate, fused=True)
         self._critic_optimizer = torch.optim.Adam(self._critical, rate, fused=True)
         self._temperature_optimizer = torch.optim.Adam([self.log_temperature], rate, fused=True)
+
+    @property
+    def _values_teach(self) -> bool:
+        return self.config.pixels.teacher == "values"
 
     # Algorithm
 
     def warm_start(self, replay: Replay) -> dict[str, float]:
         """Take the features' scale from the demonstrations and clone the person."""
-        if not fit_scaler(self.actor, replay, self.config.warm_start):
+        config = self.config
+        if not fit_scaler(self.actor, replay, config.warm_start):
             return {}
-        found = clone(self.actor, replay, self.config.warm_start, self.generator, self.noise)
+        found = clone(self.actor, replay, config.warm_start, self.generator, self.noise, config.pixels.shift)
         self.average.load_state_dict(self.actor.state_dict())
         self._make_optimizers()
         return found
@@ -156,15 +167,30 @@ class Rlpd:
         """The actor and its critics."""
         return Acting(self.actor, self.critics)
 
+    def _look(self, observation: Tensor, parts: list[Batch], name: str, *, learns: bool) -> Tensor:
+        """Features of a batch, whose pictures are moved a little anew each time.
+
+        Args:
+            observation: Shape (N, D).
+            parts: Of the batch.
+            name: Of their pictures: `images` or `next_images`.
+            learns: Whether the encoder is to take gradients.
+        """
+        if self.actor.encoder is None:
+            return self.actor.look(observation)
+        pictures = {camera: torch.cat([getattr(part, name)[camera] for part in parts]) for camera in self.sizes.images}
+        with torch.set_grad_enabled(learns):
+            return self.actor.look(observation, random_shifts(pictures, self.generator, self.config.pixels.shift))
+
     def _update_critics(self, parts: list[Batch]) -> dict[str, Tensor]:
         config, layout = self.config, self.sizes.layout
         observation, action, reward, discount, after = (
             torch.cat([getattr(part, name) for part in parts])
             for name in ("observation", "action", "reward", "discount", "next_observation")
         )
-        features = self.actor.scaler(observation)
+        features = self._look(observation, parts, "images", learns=self._values_teach)
         with torch.no_grad():
-            next_features = self.actor.scaler(after)
+            next_features = self._look(after, parts, "next_images", learns=False)
             noise = torch.randn(len(after), len(layout.continuous), generator=self.noise)
             continuous, _ = self.actor.sample(next_features, noise)
             next_action, next_scores = self._complete(next_features, continuous)
@@ -218,8 +244,9 @@ class Rlpd:
         observation = torch.cat([part.observation for part in parts])
         action = torch.cat([part.action for part in parts])
         person = torch.cat([part.driver for part in parts]) == PERSON
-        features = self.actor.scaler(observation)
-        loss, value, found = self._value_loss(features) if config.value_weight else self._expected(features)
+        features = self._look(observation, parts, "images", learns=not self._values_teach)
+        known = features.detach()  # the gradient of the values would spoil the encoder
+        loss, value, found = self._value_loss(known) if config.value_weight else self._expected(known)
         near = self._nearness(parts, value, person)
         blur = config.warm_start.feature_noise * torch.randn(features.shape, generator=self.noise)
         mean = torch.tanh(self.actor.gaussian(features + blur)[0])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from robot_rl.errors import UserError
+from robot_rl.hil.config import HilConfig, LearnerConfig
 from robot_rl.hil.log import RecordLog
 from robot_rl.hil.memory import Memory
 from robot_rl.hil.records import Record
 from robot_rl.hil.schema import Schema
+from robot_rl.hil.setup import memory_rows
 
 SCHEMA = Schema(observation=3, action=2, task="arm-reach", robot="panda", control_rate_hz=10.0)
 
@@ -87,3 +91,28 @@ def test_demonstrations_of_another_task_are_refused_by_name(tmp_path: Path):
             log.append(record)
     with pytest.raises(UserError, match="task arm-push"):
         Memory(SCHEMA).take_demonstrations(tmp_path)
+
+
+def test_recorded_pictures_are_remembered_as_they_were(tmp_path: Path):
+    shape = (6, 8, 3)
+    schema = dataclasses.replace(SCHEMA, images={"front": shape})
+    generator = np.random.default_rng(0)
+    pictures = generator.integers(0, 256, (5, *shape), dtype=np.uint8)
+    with RecordLog(tmp_path / "run.log", schema) as log:
+        for k, one in enumerate(episode(0, 4, given=True)):
+            final = {"front": pictures[4]} if one.ended else {}
+            log.append(dataclasses.replace(one, images={"front": pictures[k]}, final_images=final))
+    memory = Memory(schema, memory_rows(HilConfig(task="arm-reach"), schema))
+    assert memory.take_demonstrations(tmp_path) == 1
+    batch = memory.replay.gather(np.arange(4))
+    assert batch.images["front"].dtype == torch.uint8
+    np.testing.assert_array_equal(batch.images["front"].numpy(), pictures[:4])
+    np.testing.assert_array_equal(batch.next_images["front"].numpy(), pictures[1:])
+
+
+def test_pictures_fill_no_more_memory_than_allowed():
+    config = HilConfig(task="arm-reach", learner=LearnerConfig(picture_memory=1.0))
+    cameras = {"front": (64, 64, 3), "wrist": (128, 128, 3)}
+    rows = memory_rows(config, dataclasses.replace(SCHEMA, images=cameras))
+    assert 0.99e9 < rows * 3 * (64**2 + 128**2) <= 1e9
+    assert memory_rows(config, SCHEMA) == 200_000

@@ -9,7 +9,7 @@ from torch import nn
 from robot_rl.export import to_onnx
 from robot_rl.hil.layout import ActionLayout
 from robot_rl.hil.networks import HilPolicy
-from robot_rl.hil.pixels import PixelEncoder, PixelPolicy
+from robot_rl.hil.pixels import PixelConfig, PixelEncoder, make_encoder
 
 SHAPES = {"wrist": (32, 32), "front": (32, 48)}
 
@@ -91,16 +91,24 @@ def test_wrong_pictures_are_named():
 def make_policy():
     layout = ActionLayout(continuous=(0, 1, 2), grippers=(3,))
     encoder = PixelEncoder(SHAPES, embedding=12)
-    return PixelPolicy(encoder, HilPolicy(5 + encoder.size, layout, (32, 32)))
+    return HilPolicy(5, layout, (32, 32), encoder=encoder)
 
 
-def test_only_a_critics_loss_reaches_the_encoder():
+def test_there_is_no_encoder_without_cameras():
+    assert make_encoder({}, PixelConfig()) is None
+    assert make_encoder({"front": (32, 48, 3)}, PixelConfig(embedding=9)).size == 9
+
+
+def test_features_are_the_scaled_observation_and_then_the_pictures():
     policy, images, observation = make_policy(), draw(4), torch.randn(4, 5)
-    policy(observation, images).square().sum().backward()
-    assert all(parameter.grad is None for parameter in policy.encoder.parameters())
-    assert any(parameter.grad is not None for parameter in policy.head.parameters())
-    policy.encoder.encode(images).square().sum().backward()
-    assert all(parameter.grad is not None for parameter in policy.encoder.parameters())
+    policy.scaler.fit(torch.randn(50, 5) * 3.0 + 1.0, floor=0.2)
+    features = policy.look(observation, images)
+    assert features.shape == (4, policy.features) == (4, 5 + 12)
+    torch.testing.assert_close(features[:, :5], policy.scaler(observation))
+    torch.testing.assert_close(features[:, 5:], policy.encoder.encode(images))
+    blind = HilPolicy(5, policy.layout, (32, 32))
+    assert blind.features == 5 and blind.image_shapes == {}
+    assert torch.equal(blind.look(observation), blind.scaler(observation))
 
 
 def test_the_exported_graph_is_the_policy():
@@ -141,7 +149,7 @@ def test_a_bundle_that_sees_runs_as_it_is_from_rendered_pictures(tmp_path):
     plant = SimulatedPlant(task, cameras=("front", "wrist"))
     encoder = PixelEncoder({"front": (48, 64), "wrist": (48, 64)})
     layout = ActionLayout(continuous=(0, 1, 2, 3, 4), grippers=())
-    network = PixelPolicy(encoder, HilPolicy(plant.observation_size + encoder.size, layout, (32, 32)))
+    network = HilPolicy(plant.observation_size, layout, (32, 32), encoder=encoder)
     folder = export_bundle(tmp_path / "seeing", "seeing", task, network, {"algorithm": "none"}, {})
     policy = policies.load(folder)
     assert dict(policy.manifest.images) == {"front": (48, 64), "wrist": (48, 64)}

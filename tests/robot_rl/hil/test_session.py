@@ -75,6 +75,46 @@ def test_a_run_ends_with_a_bundle_that_was_evaluated_without_help(tmp_path: Path
     assert "without help" in done.stderr and list((folder / "learner" / "tensorboard").iterdir())
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+def test_a_run_from_pictures_ends_with_a_bundle_that_sees(tmp_path: Path):
+    folder = tmp_path / "run"
+    arguments = [
+        sys.executable, "-m", "robot_rl.cli", "hil", "arm-pick-lift", "--out", str(folder), "--actor.steps", "100",
+        *SMALL, "--actor.speed", "10", "--evaluation-episodes", "2", "--actor.cameras", "front", "wrist",
+        "--actor.resolution", "32", "--rlpd.batch", "16", "--rlpd.warm-start.batch", "16",
+        "--actor.demonstrations", "2", "--rlpd.warm-start.steps", "40",
+    ]  # fmt: skip
+    done = subprocess.run(
+        arguments,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    policy = policies.load(folder / "bundle")
+    assert dict(policy.manifest.images) == {"front": (32, 32), "wrist": (32, 32)}
+    assert "objects" not in policy.manifest.robot.signals
+    metrics = json.loads((folder / "evaluation.json").read_text())
+    assert metrics["episodes"] == 2 and metrics["looks"] == "cell"
+    assert payloads(folder / "actor" / "steps.log") == payloads(one_log(folder))
+    episodes = load_episodes(folder / "actor" / "steps.log")
+    assert episodes[0].images["wrist"].shape == (len(episodes[0]) + 1, 32, 32, 3)
+    assert episodes[0].images["front"].std() > 5.0, "a picture of nothing"
+
+
+def test_a_run_goes_on_under_a_version_with_further_settings(tmp_path: Path):
+    config = HilConfig(task="arm-reach", out=tmp_path)
+    old = json.loads(to_json(config))
+    del old["actor"]["looks"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    prepare(config, tmp_path)
+    with pytest.raises(UserError, match="other settings"):
+        prepare(HilConfig(task="arm-reach", out=tmp_path, seed=1), tmp_path)
+
+
 def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path):
     config = HilConfig(task="arm-reach", out=tmp_path, actor=ActorConfig(steps=100))
     prepare(config, tmp_path)
