@@ -39,6 +39,9 @@ bench: setup ## measure what docs/benchmarks claims: speed, experts, training (h
 bench-hil: setup ## measure human-in-the-loop learning, resumable (hours; `make bench-hil CELLS=pick-lift`)
 	$(BIN)/python -m robot_rl.bench.hil $(if $(CELLS),--cells $(CELLS))
 
+bench-ros: setup ## measure the robot's processes in real time (half an hour; `make bench-ros ROS=timing`)
+	$(BIN)/python -m robot_rl.bench.ros $(ROS)
+
 clean: ## remove .venv, caches and build results; runs/ stays
 	rm -rf .venv .bootstrap build dist install log *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find robot_rl sim hardware policies tests launch -name __pycache__ -type d -prune -exec rm -rf {} +

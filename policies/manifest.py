@@ -19,6 +19,7 @@ from typing import Any
 import jsonschema
 
 from policies.actions import ActionConfig
+from policies.pictures import View
 from policies.terms import MemorySpec, TermConfig
 
 SCHEMA_VERSION = 1
@@ -93,6 +94,12 @@ class Manifest:
     """SHA-256 of every other file of the bundle, by name."""
     images: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """(H, W) pixels of the pictures that the network sees, by camera; its inputs are `image_<camera>`."""
+    views: Mapping[str, View] = field(default_factory=dict)
+    """What of each camera's picture that is; all of it, resized, for a camera that is not named."""
+
+    def view(self, camera: str) -> View:
+        """What the network sees of a camera's picture."""
+        return self.views.get(camera, View())
 
 
 @lru_cache(maxsize=1)
@@ -103,10 +110,28 @@ def _validator() -> jsonschema.Draft202012Validator:
 
 def schema_violations(data: Any) -> list[str]:
     """Every way in which parsed JSON is not a manifest, each with the field's path."""
-    return [
+    violations = [
         f"manifest.json: {'.'.join(str(p) for p in error.absolute_path) or 'top level'}: {error.message}"
         for error in sorted(_validator().iter_errors(data), key=lambda e: [str(p) for p in e.absolute_path])
     ]
+    return violations or _view_violations(data)
+
+
+def _view_violations(data: Mapping[str, Any]) -> list[str]:
+    violations = []
+    for camera, view in data.get("views", {}).items():
+        if camera not in data.get("images", {}):
+            violations.append(f"manifest.json: views.{camera}: the network sees no picture of that camera")
+        try:
+            _view(view)
+        except ValueError as error:
+            violations.append(f"manifest.json: views.{camera}: {error}")
+    return violations
+
+
+def _view(data: Mapping[str, Any]) -> View:
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    return View(**fields)
 
 
 def from_json(data: Mapping[str, Any]) -> Manifest:
@@ -126,6 +151,7 @@ def from_json(data: Mapping[str, Any]) -> Manifest:
         "memory": memory,
         "envelope": Envelope(**envelope),
         "images": {camera: tuple(shape) for camera, shape in data.get("images", {}).items()},
+        "views": {camera: _view(view) for camera, view in data.get("views", {}).items()},
     }
     return Manifest(**{**data, **converted})
 
@@ -136,6 +162,8 @@ def to_json(manifest: Manifest) -> str:
     data.update(training=_without_nan(data["training"]), evaluation=_without_nan(data["evaluation"]))
     if not data["images"]:
         del data["images"]  # readers that know no pictures can run the policy
+    if not data["views"]:
+        del data["views"]
     return json.dumps(data, indent=2) + "\n"
 
 

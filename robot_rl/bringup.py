@@ -14,10 +14,13 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from hardware.descriptions import load_arm
+from hardware.urdf import to_urdf
 from robot_rl.paths import find_shared
 
 Value: TypeAlias = bool | int | float | str | list
 """Value of an argument or a parameter; a list has one type of element."""
+_DESCRIPTION = "$(robot_description)"
 
 
 class BringupError(ValueError):
@@ -45,9 +48,14 @@ class NodeEntry:
     name: str
     """Its ROS name."""
     executable: str
-    """Its executable in `lib/robot_rl`."""
-    parameters: Mapping[str, Value]
-    """Its parameters; `$(argument)` stands for the value of an argument."""
+    """Its executable in `lib/<package>`."""
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    """Its parameters; `$(argument)` stands for the value of an argument, `$(robot_description)` for the URDF of the
+    argument `robot`."""
+    package: str = "robot_rl"
+    """Its ROS package; another one need not be installed as long as no argument asks for the node."""
+    arguments: tuple[str, ...] = ()
+    """Further words of its command line; `$(config)` stands for the folder of configurations."""
     when: Mapping[str, list] = field(default_factory=dict)
     """Started only if each of these arguments has one of the listed values."""
     unless: Mapping[str, list] = field(default_factory=dict)
@@ -81,6 +89,14 @@ EXECUTABLES = {
     "supervisor": "supervisor",
     "recorder": "recorder",
     "arm": "arm",
+    "camera": "camera",
+    "markers": "markers",
+    "arm_supervisor": "arm_supervisor",
+    "arm_simulator": "arm_simulator",
+    "arm_policy": "arm_policy",
+    "arm_setpoint": "arm_setpoint",
+    "teleop": "teleop",
+    "ros2_control": "ros2_control",
 }
 """Module in `robot_rl.nodes` of each executable."""
 
@@ -103,11 +119,11 @@ def load_bringup(name_or_path: str | Path) -> Bringup:
             name: Argument(name=name, **{**entry, "choices": tuple(entry.get("choices", ()))})
             for name, entry in data["arguments"].items()
         }
-        nodes = tuple(NodeEntry(**entry) for entry in data["nodes"])
+        nodes = tuple(NodeEntry(**{**entry, "arguments": tuple(entry.get("arguments", ()))}) for entry in data["nodes"])
     except (TypeError, KeyError) as error:
         raise BringupError(f"{path} cannot be read: {error}") from error
     for node in nodes:
-        if node.executable not in EXECUTABLES:
+        if node.package == "robot_rl" and node.executable not in EXECUTABLES:
             raise BringupError(f"{path}: no executable {node.executable!r}; known: {', '.join(EXECUTABLES)}")
         for name in [*node.when, *node.unless, *references(node)]:
             if name not in arguments:
@@ -165,7 +181,7 @@ def references(node: NodeEntry) -> dict[str, str]:
     return {
         value[2:-1]: key
         for key, value in node.parameters.items()
-        if isinstance(value, str) and value.startswith("$(") and value.endswith(")")
+        if isinstance(value, str) and value.startswith("$(") and value.endswith(")") and value != _DESCRIPTION
     }
 
 
@@ -179,5 +195,18 @@ def selected(node: NodeEntry, values: Mapping[str, Value]) -> bool:
 def node_parameters(node: NodeEntry, values: Mapping[str, Value]) -> dict[str, Value]:
     """The node's parameters with the arguments' values put in."""
     filled = {parameter: values[argument] for argument, parameter in references(node).items()}
+    described = {key: _urdf(str(values["robot"])) for key, value in node.parameters.items() if value == _DESCRIPTION}
     own_clock = {} if node.keeps_system_time else {"use_sim_time": values.get("use_sim_time", False)}
-    return {**node.parameters, **filled, **own_clock}
+    return {**node.parameters, **filled, **described, **own_clock}
+
+
+def node_arguments(node: NodeEntry) -> list[str]:
+    """The node's further arguments with the folder of configurations put in."""
+    return [word.replace("$(config)", str(find_shared("config"))) for word in node.arguments]
+
+
+def _urdf(robot: str) -> str:
+    try:
+        return to_urdf(load_arm(robot))
+    except (ValueError, FileNotFoundError) as error:
+        raise BringupError(str(error)) from error

@@ -89,6 +89,13 @@ COMMANDS = {
         extra="train",
         needs=(*_TORCH, "onnx", "safetensors"),
     ),
+    "calibrate": Command(
+        summary="print boards; calibrate a camera and where it is on an arm; ends with numbers and pictures",
+        module="robot_rl.calibration.command",
+        config="CalibrateConfig",
+        extra="perception",
+        needs=("cv2", "matplotlib"),
+    ),
     "list": Command(
         summary="show tasks, robots, algorithms and bundles",
         module="robot_rl.listing",

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hardware.realtime.histogram import Histogram
 from policies.types import MotorSpeeds, QuadrotorSetpoint, QuadrotorState
-from robot_rl.timing import Histogram
 
 
 class FlightPolicy(Protocol):

@@ -22,6 +22,7 @@ import policies
 from robot_rl.errors import UserError, unknown_name
 from robot_rl.evaluate_arm import run_arm, with_action_of
 from robot_rl.evaluate_quadrotor import FlightSettings, fly
+from robot_rl.flight_policy import CONTROLLERS, load_flight_policy
 from robot_rl.robustness import robustness_rows, write_table
 from sim.factory import find_randomization
 from sim.randomization import RandomizationTerm
@@ -34,7 +35,8 @@ class EvaluateConfig:
     """Run a bundle in simulation many times and print its metrics."""
 
     bundle: Positional[str]
-    """Folder of a bundle, or the name of a shipped one; of an arm task also `expert`, its scripted solution."""
+    """Folder of a bundle, or the name of a shipped one; of an arm task also `expert`, its scripted solution; of a
+    quadrotor task also the controllers `geometric` and `pid`."""
     task: str = ""
     """Task, where it is not the one that the bundle was trained on."""
     episodes: int = 1000
@@ -58,7 +60,7 @@ class EvaluateConfig:
 class _Subject:
     """Who is evaluated, on what."""
 
-    policy: policies.Policy | None
+    policy: Any
     task: Task
     settings: dict[str, Any]
     flight: FlightSettings
@@ -73,12 +75,14 @@ class _Subject:
 
 
 def _subject(bundle: str | Path, task_name: str, settings: Mapping[str, float], engine: str | None) -> _Subject:
-    policy = None if str(bundle) == "expert" else policies.load(bundle)
+    policy = _load(bundle)
     name = task_name or (policy.manifest.task if policy is not None else "")
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
     task = TASKS[name]
     if isinstance(task, ArmTask):
+        if str(bundle) in CONTROLLERS:
+            raise UserError(f"controller {str(bundle)!r} flies quadrotors; task {name!r} moves an arm")
         if engine == "torch":
             raise UserError(f"engine 'torch' flies quadrotors; task {name!r} runs on mujoco or pybullet")
         task = set_task(task, settings)
@@ -91,6 +95,13 @@ def _subject(bundle: str | Path, task_name: str, settings: Mapping[str, float], 
         raise UserError(f"engine {engine!r} moves arms; task {name!r} runs on torch")
     flight = _flight_settings(settings)
     return _Subject(policy=policy, task=task, settings=dataclasses.asdict(flight), flight=flight, engine="torch")
+
+
+def _load(bundle: str | Path) -> Any:
+    """The policy of a bundle, or a controller by its name; None for the scripted expert."""
+    if str(bundle) == "expert":
+        return None
+    return load_flight_policy(str(bundle)) if str(bundle) in CONTROLLERS else policies.load(bundle)
 
 
 def evaluate(

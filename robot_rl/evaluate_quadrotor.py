@@ -1,4 +1,4 @@
-"""Flying a quadrotor's policy in simulation: throws to recover from, and the figure-eight."""
+"""Flying a quadrotor's policy, or a controller, in simulation: throws to recover from, and the figure-eight."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import policies
 from hardware import setpoints
 from hardware.descriptions import load_quadrotor
 from policies.types import QuadrotorSetpoint
+from robot_rl.control import FlightPolicy
 from sim import quadrotor
 from sim.quadrotor_model import loop_model, measure, nominal_variables, pack, physical_parameters
 from sim.randomization import RandomizationTerm, Randomizer
@@ -48,7 +48,7 @@ class FlightSettings:
 
 
 def fly(
-    policy: policies.Policy,
+    policy: FlightPolicy,
     task: QuadrotorTask,
     terms: tuple[RandomizationTerm, ...],
     episodes: int,
@@ -66,7 +66,7 @@ def fly(
 
 
 def _fly_hover(
-    policy: policies.Policy,
+    policy: FlightPolicy,
     task: QuadrotorTask,
     terms: tuple[RandomizationTerm, ...],
     episodes: int,
@@ -99,7 +99,7 @@ def _fly_hover(
 
 
 def _fly_figure_eight(
-    policy: policies.Policy,
+    policy: FlightPolicy,
     task: QuadrotorTask,
     terms: tuple[RandomizationTerm, ...],
     episodes: int,
@@ -136,7 +136,7 @@ def _crashed(error: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _fly(
-    policy: policies.Policy,
+    policy: FlightPolicy,
     task: QuadrotorTask,
     terms: tuple[RandomizationTerm, ...],
     target: Any,
@@ -164,7 +164,7 @@ def _fly(
         white = torch.randn(episodes, 13, generator=generator)
         measured = measure(current, simulation.previous, loop, white)
         policy.step(_to_numpy(measured), _to_numpy(target(k * task.period)))
-        action = torch.from_numpy(np.ascontiguousarray(policy.last_action))
+        action = torch.from_numpy(np.ascontiguousarray(np.asarray(policy.last_action)))
         # The policy's own memory is inside `policy`; the simulation carries only the delayed actions.
         simulation = task_functions.advance(task, simulation, {}, current, action, parameters, loop, quadrotor.step)
         after = target((k + 1) * task.period)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from robot_rl.bringup import (
     NodeEntry,
     Value,
     load_bringup,
+    node_arguments,
     node_parameters,
     parse,
     selected,
@@ -108,18 +110,25 @@ def up(bringup: Bringup, values: Mapping[str, Value]) -> int:
     """Start the nodes and watch them until they are asked to end, or a critical one does.
 
     Returns:
-        0 after SIGINT, SIGTERM or SIGHUP, or a finished mission; 1 after the end of a critical node.
+        0 after SIGINT, SIGTERM or SIGHUP, or a finished mission; 1 after the end of a critical node; 2 if a node
+        cannot be started at all.
     """
     stop = stop_request()
     die_with_parent()
-    folder = _log_folder()
     environment = node_environment()
+    entries = [entry for entry in bringup.nodes if selected(entry, values)]
+    try:
+        commands = [node_command(entry, values, environment) for entry in entries]
+    except BringupError as error:
+        sys.stderr.write(f"robot-rl up: {error}\n")
+        return 2
+    folder = _log_folder()
     children: list[Child] = []
     status = 1
     try:
-        for entry in bringup.nodes:
-            if selected(entry, values) and not stop.requested:
-                children.append(_spawn(entry, values, folder, environment))
+        for entry, command in zip(entries, commands, strict=True):
+            if not stop.requested:
+                children.append(_spawn(entry, command, folder, environment))
                 _say(f"[up] {entry.name}: process {children[-1].process.pid}")
         status = _watch(children, stop)
     finally:
@@ -142,9 +151,19 @@ def node_environment() -> dict[str, str]:
     return environment
 
 
-def node_command(entry: NodeEntry, values: Mapping[str, Value]) -> list[str]:
-    """Command line of a node's process."""
-    command = [sys.executable, "-c", _START.format(module=EXECUTABLES[entry.executable]), "--ros-args"]
+def node_command(
+    entry: NodeEntry, values: Mapping[str, Value], environment: Mapping[str, str] = os.environ
+) -> list[str]:
+    """Command line of a node's process.
+
+    Raises:
+        BringupError: The node is of another package, which is not installed.
+    """
+    if entry.package == "robot_rl":
+        command = [sys.executable, "-c", _START.format(module=EXECUTABLES[entry.executable])]
+    else:
+        command = [_find_executable(entry, environment)]
+    command += [*node_arguments(entry), "--ros-args"]
     command += ["-r", f"__node:={entry.name}", "--log-level", str(values.get("log_level", "info"))]
     if values.get("namespace"):
         command += ["-r", f"__ns:=/{str(values['namespace']).strip('/')}"]
@@ -155,11 +174,22 @@ def node_command(entry: NodeEntry, values: Mapping[str, Value]) -> list[str]:
     return command
 
 
-def _spawn(entry: NodeEntry, values: Mapping[str, Value], folder: Path, environment: dict[str, str]) -> Child:
+def _find_executable(entry: NodeEntry, environment: Mapping[str, str]) -> str:
+    """Where an executable of another package is: `lib/<package>` below a prefix of ament, or on PATH."""
+    for prefix in filter(None, environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep)):
+        path = Path(prefix) / "lib" / entry.package / entry.executable
+        if os.access(path, os.X_OK):
+            return str(path)
+    if found := shutil.which(entry.executable):
+        return found
+    raise BringupError(f"node {entry.name} needs the ROS package {entry.package}, which is not installed here")
+
+
+def _spawn(entry: NodeEntry, command: list[str], folder: Path, environment: dict[str, str]) -> Child:
     path = folder / f"{entry.name}.log"
     with path.open("w") as output:
         process = subprocess.Popen(
-            node_command(entry, values),
+            command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from policies.pictures import Preparation, View, preparation
 from sim.appearance import Appearance, apply_appearance
 from sim.camera_model import CameraModel
 from sim.cameras import Cameras
@@ -25,6 +26,7 @@ class CameraObservations:
         models: Mapping[str, CameraModel] | None = None,
         image_randomization: ImageRandomization | None = None,
         appearance: Appearance | None = None,
+        views: Mapping[str, tuple[tuple[int, int], View]] | None = None,
     ) -> None:
         """Prepare; no GL library is loaded before the first images.
 
@@ -34,14 +36,22 @@ class CameraObservations:
             models: Calibrated cameras by name, see `Cameras`.
             image_randomization: What imperfect cameras do to images; None leaves them as rendered.
             appearance: How looks vary; None leaves them as built.
+            views: (h, w) and view of the pictures that the policy sees, by camera, as a manifest has them; those of
+                other cameras stay as the camera gives them.
 
         Raises:
-            ValueError: The scene has no camera of that name, or the engine is not MuJoCo.
+            ValueError: The scene has no camera of that name, or the engine is not MuJoCo, or a view shows more than
+                its camera sees.
         """
         self.cameras = Cameras(engine, models=models)
         self.engine, self.names = self.cameras.engine, tuple(names)
         self.image_randomization, self.appearance = image_randomization, appearance
         self._sizes = {name: (self.cameras.model(name).height, self.cameras.model(name).width) for name in names}
+        self._prepared: dict[str, Preparation] = {}
+        for name, (size, view) in (views or {}).items():
+            if name not in self.names:
+                raise ValueError(f"a view is given of camera {name!r}; seen are {', '.join(self.names) or 'none'}")
+            self._prepared[name] = preparation(size, view, self.cameras.model(name))
         count = engine.num_envs
         # Everything random of an episode follows from one seed, and the noise of a frame from its number besides: an
         # environment's images do not depend on its neighbours, and going on later takes few numbers.
@@ -79,7 +89,7 @@ class CameraObservations:
                 images[env] = apply(images[env], effects[name], noise, frame=frame, previous=previous)
                 self._last[name][env] = images[env]
         self._frames += 1
-        return found
+        return {n: self._prepared[n].apply(i) if n in self._prepared else i for n, i in found.items()}
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that is needed to go on later, bit by bit; the engine's state is its own."""

@@ -85,7 +85,7 @@ def test_policies_and_hardware_load_neither_torch_nor_a_simulator_nor_ros():
     assert result == "[]"
 
 
-@pytest.mark.parametrize("module", ["robot_rl.control", "robot_rl.timing"])
+@pytest.mark.parametrize("module", ["robot_rl.control", "robot_rl.planes.control_process", "robot_rl.planes.client"])
 def test_the_control_process_needs_neither_torch_nor_ros(module):
     program = (
         f"import {module}, sys\n"

@@ -125,6 +125,22 @@ def predict_motor_speeds(parameters: Mapping[str, Array], motor_speeds: Array, c
     return command + (motor_speeds - command) * xp.exp(-dt / time)
 
 
+def lead_motor_speeds(
+    parameters: Mapping[str, Array], wanted: Array, motor_speeds: Array | None, motor_time: float
+) -> Array:
+    """Command (..., 4) rad/s that makes a rotor approach `wanted` with `motor_time` s, not its own time constant.
+
+    `wanted` itself where the present speeds are unknown or `motor_time` is 0.
+    """
+    if motor_speeds is None or motor_time <= 0.0:
+        return wanted
+    xp = array_namespace(wanted)
+    gain = _rotor_time(parameters, motor_speeds, wanted) / motor_time
+    gain = xp.clip(gain, 1.0, None)
+    command = motor_speeds + gain * (wanted - motor_speeds)
+    return xp.clip(command, xp.zeros_like(wanted), _as(parameters["max_speed"], wanted)[..., None])
+
+
 def level(
     parameters: Mapping[str, Array],
     orientation: Array,
@@ -149,7 +165,9 @@ def level(
     xp = array_namespace(orientation)
     up = xp.zeros_like(angular_velocity) + _as([0.0, 0.0, 1.0], orientation)
     torque = _attitude_torque(parameters, orientation, angular_velocity, up, None, config)
-    return _lead(parameters, motor_speeds_from_wrench(parameters, thrust, torque), motor_speeds, config)
+    return lead_motor_speeds(
+        parameters, motor_speeds_from_wrench(parameters, thrust, torque), motor_speeds, config.motor_time
+    )
 
 
 def hold_position(
@@ -197,7 +215,7 @@ def hold_position(
     asked = xp.clip(lean + integral[..., 2], 0.2 * config.gravity, None) / direction[..., 2]
     thrust = _as(parameters["mass"], asked) * asked * cosine
     speeds = motor_speeds_from_wrench(parameters, thrust, torque)
-    return _lead(parameters, speeds, state.motor_speeds, config), integral
+    return lead_motor_speeds(parameters, speeds, state.motor_speeds, config.motor_time), integral
 
 
 def _attitude_torque(
@@ -232,22 +250,6 @@ def _attitude_torque(
     strength = config.heading_share * _as(parameters["yaw_torque_ratio"], torque)
     strength = (strength * _as(hover_thrust(parameters, config), torque))[..., None]
     return xp.concat([torque[..., :2], xp.clip(torque[..., 2:], -strength, strength)], axis=-1)
-
-
-def _lead(
-    parameters: Mapping[str, Array],
-    wanted: Array,
-    motor_speeds: Array | None,
-    config: QuadrotorControllerConfig,
-) -> Array:
-    """Command that makes a rotor approach `wanted` with `motor_time` instead of its own time constant."""
-    if motor_speeds is None or config.motor_time <= 0.0:
-        return wanted
-    xp = array_namespace(wanted)
-    gain = _rotor_time(parameters, motor_speeds, wanted) / config.motor_time
-    gain = xp.clip(gain, 1.0, None)
-    command = motor_speeds + gain * (wanted - motor_speeds)
-    return xp.clip(command, xp.zeros_like(wanted), _as(parameters["max_speed"], wanted)[..., None])
 
 
 def _rotor_time(parameters: Mapping[str, Array], motor_speeds: Array, command: Array) -> Array:

@@ -19,9 +19,10 @@ class Histogram:
     """6 % per bin."""
     DECADES = 8
     """From 1 µs to 100 s; what is longer is counted in the last bin."""
+    BINS = BINS_PER_DECADE * DECADES
 
     def __init__(self) -> None:
-        self._counts = np.zeros(self.BINS_PER_DECADE * self.DECADES, dtype=np.int64)
+        self._counts = np.zeros(self.BINS, dtype=np.int64)
         self._sum = 0.0
         self._max = 0.0
 
@@ -42,6 +43,24 @@ class Histogram:
     def count(self) -> int:
         """How many durations were recorded."""
         return int(self._counts.sum())
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Shape (BINS,), how many fell into each bin; not to be written to."""
+        return self._counts
+
+    @property
+    def sum(self) -> float:
+        """Of the finite durations, s."""
+        return self._sum
+
+    @classmethod
+    def restore(cls, counts: np.ndarray, total: float, longest: float) -> Histogram:
+        """A histogram from `counts`, `sum` and `max` of another one."""
+        histogram = cls()
+        histogram._counts[:] = counts
+        histogram._sum, histogram._max = total, longest
+        return histogram
 
     @property
     def max(self) -> float:

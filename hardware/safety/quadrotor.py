@@ -40,8 +40,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from hardware.descriptions import QuadrotorDescription
-from hardware.safety.fallback import FallbackConfig, QuadrotorFallback
-from hardware.safety.inputs import AttitudeInput, CommandInput, InputConfig, StateInput
+from hardware.safety.quadrotor_fallback import FallbackConfig, QuadrotorFallback
+from hardware.safety.quadrotor_inputs import AttitudeInput, CommandInput, InputConfig, StateInput
 from policies import rotation
 from policies.manifest import Envelope
 from policies.types import Array, QuadrotorState

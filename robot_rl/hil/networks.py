@@ -269,8 +269,13 @@ class GripperChoice(nn.Module):
         habit = functional.log_softmax(self.logits(features), dim=-1).clamp(min=-3.0)
         return habit + self.values(features) / self.trust
 
+    def best(self, features: Tensor) -> Tensor:
+        """The better command (..., G): 0 closes, 1 opens."""
+        scores = self.scores(features)
+        return (scores[..., 1] > scores[..., 0]).long()
+
     def commands(self, features: Tensor) -> Tensor:
-        """The better command (..., G): -1 closes, 1 opens."""
+        """The better command (..., G) as an action: -1 closes, 1 opens."""
         scores = self.scores(features)
         return torch.where(scores[..., 1] > scores[..., 0], 1.0, -1.0)
 

@@ -57,7 +57,7 @@ def odometry_from_state(state: QuadrotorState, stamp: float) -> Odometry:
     message.child_frame_id = BODY_FRAME
     x, y, z = (float(value) for value in state.position)
     message.pose.pose.position.x, message.pose.pose.position.y, message.pose.pose.position.z = x, y, z
-    message.pose.pose.orientation = _to_quaternion(state.orientation)
+    message.pose.pose.orientation = to_quaternion(state.orientation)
     message.twist.twist.linear = _to_vector(rotation.rotate_inverse(state.orientation, state.linear_velocity))
     message.twist.twist.angular = _to_vector(state.angular_velocity)
     return message
@@ -77,7 +77,7 @@ def state_from_odometry(
             f"{world_frame!r} (pose) and {body_frame!r} (twist); correct the publisher, or set the frames"
         )
     pose, twist = message.pose.pose, message.twist.twist
-    orientation = _from_quaternion(pose.orientation, "odometry pose.orientation")
+    orientation = from_quaternion(pose.orientation, "odometry pose.orientation")
     state = QuadrotorState(
         position=np.array([pose.position.x, pose.position.y, pose.position.z]),
         orientation=orientation,
@@ -92,7 +92,7 @@ def imu_message(orientation: np.ndarray, rates: np.ndarray, specific_force: np.n
     message = Imu()
     message.header.stamp = to_stamp(stamp)
     message.header.frame_id = BODY_FRAME
-    message.orientation = _to_quaternion(orientation)
+    message.orientation = to_quaternion(orientation)
     message.angular_velocity = _to_vector(rates)
     message.linear_acceleration = _to_vector(specific_force)
     return message
@@ -104,7 +104,7 @@ def attitude_from_imu(message: Imu, body_frame: str = BODY_FRAME) -> tuple[np.nd
         raise MessageError(f"imu has frame {message.header.frame_id!r}, expected {body_frame!r}")
     if message.orientation_covariance[0] == -1.0:
         raise MessageError("imu gives no orientation (orientation_covariance[0] is -1)")
-    orientation = _from_quaternion(message.orientation, "imu orientation")
+    orientation = from_quaternion(message.orientation, "imu orientation")
     return orientation, _from_vector(message.angular_velocity), to_seconds(message.header.stamp)
 
 
@@ -112,7 +112,7 @@ def trajectory_from_setpoint(setpoint: QuadrotorSetpoint, stamp: float) -> Multi
     """A set-point for this instant: one point of one joint, `base_link`."""
     orientation = rotation.from_yaw(np.asarray(setpoint.yaw, dtype=np.float64))
     point = MultiDOFJointTrajectoryPoint(
-        transforms=[Transform(translation=_to_vector(setpoint.position), rotation=_to_quaternion(orientation))],
+        transforms=[Transform(translation=_to_vector(setpoint.position), rotation=to_quaternion(orientation))],
         velocities=[Twist(linear=_to_vector(setpoint.velocity))],
         accelerations=[Twist(linear=_to_vector(setpoint.acceleration))],
         time_from_start=Duration(),
@@ -136,7 +136,7 @@ def setpoint_from_trajectory(
     point = message.points[0]
     velocity = _from_vector(point.velocities[0].linear) if point.velocities else np.zeros(3)
     acceleration = _from_vector(point.accelerations[0].linear) if point.accelerations else np.zeros(3)
-    orientation = _from_quaternion(point.transforms[0].rotation, "setpoint rotation")
+    orientation = from_quaternion(point.transforms[0].rotation, "setpoint rotation")
     setpoint = QuadrotorSetpoint(
         position=_from_vector(point.transforms[0].translation),
         velocity=velocity,
@@ -245,12 +245,14 @@ def _from_vector(vector: Vector3) -> np.ndarray:
     return np.array([vector.x, vector.y, vector.z])
 
 
-def _to_quaternion(wxyz: Any) -> Quaternion:
+def to_quaternion(wxyz: Any) -> Quaternion:
+    """A ROS quaternion from wxyz."""
     w, x, y, z = (float(value) for value in wxyz)
     return Quaternion(x=x, y=y, z=z, w=w)
 
 
-def _from_quaternion(quaternion: Quaternion, what: str) -> np.ndarray:
+def from_quaternion(quaternion: Quaternion, what: str) -> np.ndarray:
+    """Unit quaternion (4,) wxyz; `what` names it where its length is wrong."""
     wxyz = np.array([quaternion.w, quaternion.x, quaternion.y, quaternion.z])
     length = float(np.linalg.norm(wxyz))
     if math.isfinite(length) and abs(length - 1.0) > _UNIT_TOLERANCE:

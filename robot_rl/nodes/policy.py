@@ -13,21 +13,23 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 
-import policies
 from hardware.descriptions import load_description
+from hardware.realtime.histogram import Histogram
 from policies.types import QuadrotorSetpoint
 from robot_rl.control import PolicyRunner
+from robot_rl.flight_policy import load_flight_policy
 from robot_rl.nodes import messages, parameters, qos
 from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.running import Face, run
-from robot_rl.timing import Histogram
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
     """Parameters of the node."""
 
-    policy: str = parameter("quadrotor-track", "Policy bundle: a folder, or a name in the zoo.")
+    policy: str = parameter(
+        "quadrotor-track", "Policy bundle: a folder, or a name in the zoo; or a controller: geometric, pid."
+    )
     robot: str = parameter("crazyflie", "Robot description: a name, or the path of a YAML file.")
     setpoint_timeout: float = parameter(
         0.5, "s without set-points after which the vehicle stands still at the last one.", low=0.05, high=60.0
@@ -45,7 +47,7 @@ class PolicyNode(Face):
         super().__init__("policy")
         self.config = config = parameters.read(self, PolicyConfig)
         self.interface = load_description(config.robot).interface
-        bundle = policies.load(config.policy, robot=self.interface)
+        bundle = load_flight_policy(config.policy, self.interface, config.robot)
         self.runner = PolicyRunner(bundle)
         self.period = 1.0 / bundle.manifest.control_rate_hz
         self._mode = ""

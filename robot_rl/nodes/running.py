@@ -66,6 +66,9 @@ class Face(Node):
         """Whether `/clock` drives this node."""
         return bool(self.get_parameter("use_sim_time").value)
 
+    def started(self) -> None:
+        """Called once, before the first tick; what it raises is a refusal to start, as from `__init__`."""
+
     def tick(self) -> None:
         """Called every period."""
 
@@ -78,6 +81,7 @@ def run(node_type: type[Face], argv: Sequence[str] | None) -> int:
     stop = stop_request()
     arguments = sys.argv[1:] if argv is None else list(argv)
     context_made = False
+    node: Face | None = None
     try:
         rest = remove_ros_args([sys.argv[0], *arguments])[1:]
         if rest:
@@ -87,11 +91,14 @@ def run(node_type: type[Face], argv: Sequence[str] | None) -> int:
         rclpy.init(args=[sys.argv[0], *arguments], signal_handler_options=SignalHandlerOptions.NO)
         context_made = True
         node = node_type()  # type: ignore[call-arg]
+        node.started()
         node.get_logger().info(f"ready, {scheduling}")
     except (ValueError, OSError, ParameterException, rclpy_implementation.RCLError) as error:
         if not stop.requested:
             sys.stderr.write(f"[FATAL] cannot start: {' '.join(str(error).split())}\n")
-        if context_made:
+        if node is not None:
+            _end(node, stop)
+        elif context_made:
             rclpy.shutdown()
         return 0 if stop.requested else REFUSED
     try:

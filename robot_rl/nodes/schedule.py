@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robot_rl.timing import Histogram
+from hardware.realtime.histogram import Histogram
 
 _JUMP = 3600.0
 """Time in s that no process is late by: then it was the clock that jumped."""

@@ -16,12 +16,12 @@ from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 
 from hardware.descriptions import load_quadrotor
+from hardware.realtime.histogram import Histogram
 from robot_rl.nodes import messages, parameters, qos
 from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.process import give_up_priority
 from robot_rl.nodes.publishers import FirstPublisher, source_of
 from robot_rl.nodes.running import Face, StartError, run
-from robot_rl.timing import Histogram
 from sim.driver import SimulatedQuadrotor
 
 _CATCH_UP = 0.05

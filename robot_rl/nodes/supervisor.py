@@ -12,15 +12,17 @@ from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
-import policies
+from hardware.controllers.geometric import GeometricConfig
 from hardware.descriptions import load_quadrotor
+from hardware.realtime.histogram import Histogram
 from hardware.safety.quadrotor import QuadrotorSupervisor, SupervisorConfig, SupervisorOutput
+from hardware.safety.quadrotor_fallback import FallbackConfig
 from policies.types import MotorSpeeds
+from robot_rl.flight_policy import load_flight_policy
 from robot_rl.nodes import messages, parameters, qos
 from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.publishers import source_of
 from robot_rl.nodes.running import Face, StartError, run
-from robot_rl.timing import Histogram
 
 _LEVELS = {"active": DiagnosticStatus.OK, "disarmed": DiagnosticStatus.OK, "fault": DiagnosticStatus.ERROR}
 
@@ -29,10 +31,15 @@ _LEVELS = {"active": DiagnosticStatus.OK, "disarmed": DiagnosticStatus.OK, "faul
 class NodeConfig:
     """Parameters of the node."""
 
-    policy: str = parameter("quadrotor-track", "Policy bundle whose envelope is enforced: a folder or a zoo name.")
+    policy: str = parameter(
+        "quadrotor-track", "Policy whose envelope is enforced: a bundle's folder, a zoo name, or geometric, pid."
+    )
     robot: str = parameter("crazyflie", "Robot description: a name, or the path of a YAML file.")
     driver: str = parameter("none", "What drives the motors.", choices=("sim", "none"))
     auto_arm: bool = parameter(False, "Arm once as soon as possible; only with driver:=sim.")
+    fallback: str = parameter(
+        "simple", "What holds the position while the policy does not answer.", choices=("simple", "geometric")
+    )
     ground_height: float = parameter(0.0, "m, z of the vehicle standing on the ground.", low=-1000.0, high=9000.0)
     world_frame: str = parameter(messages.ODOM_FRAME, "Frame that poses must be given in.")
     body_frame: str = parameter(messages.BODY_FRAME, "Frame that twists must be given in.")
@@ -53,13 +60,16 @@ class SupervisorNode(Face):
             )
         description = load_quadrotor(config.robot)
         self.interface = description.interface
-        manifest = policies.load(config.policy, robot=self.interface).manifest
+        manifest = load_flight_policy(config.policy, self.interface, config.robot).manifest
         self.period = 1.0 / manifest.control_rate_hz
         self.core = QuadrotorSupervisor(
             description,
             manifest.envelope,
             manifest.control_rate_hz,
-            SupervisorConfig(ground_height=config.ground_height),
+            SupervisorConfig(
+                ground_height=config.ground_height,
+                fallback=FallbackConfig(geometric=GeometricConfig() if config.fallback == "geometric" else None),
+            ),
         )
         self._to_auto_arm = config.auto_arm
         self._refusals = {"odom": "", "imu": "", "command": ""}

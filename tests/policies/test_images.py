@@ -12,6 +12,7 @@ import policies
 from policies import BundleError, check_bundle, manifest
 from policies.actions import ActionConfig
 from policies.observations import memory_specs, observation_size
+from policies.pictures import View
 from policies.terms import TermConfig
 from policies.types import ArmSetpoint, ArmState
 
@@ -163,5 +164,17 @@ def test_the_manifest_survives_the_round_trip_and_names_no_pictures_without_any(
     assert data["images"] == {"front": [4, 6], "wrist": [3, 3]}
     assert json.loads(manifest.to_json(manifest.from_json(data))) == data
     assert "images" not in json.loads((maker.write(tmp_path / "tiny") / "manifest.json").read_text())
+    assert "views" not in data
+    wrist = {"rectify": True, "crop": [0.0, 0.25, 1.0, 0.5]}
+    data["views"] = {"front": {"pinhole": [5.0, 5.0, 2.5, 1.5]}, "wrist": wrist}
+    read = manifest.from_json(data)
+    assert read.views["wrist"] == View(rectify=True, crop=(0.0, 0.25, 1.0, 0.5))
+    assert manifest.from_json(json.loads(manifest.to_json(read))) == read
+    data["views"] = {"back": {}, "front": {"crop": [0.5, 0.0, 0.75, 1.0]}}
+    problems = manifest.schema_violations(data)
+    assert len(problems) == 2
+    assert "views.back: the network sees no picture of that camera" in problems[0]
+    assert "views.front: view: crop" in problems[1]
+    del data["views"]
     data["images"]["front"] = [4, 0]
     assert manifest.schema_violations(data) == ["manifest.json: images.front.1: 0 is less than the minimum of 1"]

@@ -35,7 +35,7 @@ def test_schema_and_dataclass_have_the_same_fields_required_unless_they_have_a_d
     schema, item = PAIRS[name]
     fields = {f.name for f in dataclasses.fields(item)}
     assert set(schema["properties"]) == fields
-    assert set(schema["required"]) == fields - ({"images"} if item is Manifest else set())
+    assert set(schema["required"]) == fields - ({"images", "views"} if item is Manifest else set())
     assert schema["additionalProperties"] is False
 
 

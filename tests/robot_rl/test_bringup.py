@@ -4,10 +4,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hardware.drivers.registry import DRIVERS
 from robot_rl.bringup import (
     EXECUTABLES,
     BringupError,
     load_bringup,
+    node_arguments,
     node_parameters,
     parse,
     references,
@@ -82,11 +84,41 @@ def test_the_clock_source_itself_runs_on_system_time(quadrotor):
     assert all(parameters[name]["use_sim_time"] is True for name in parameters if name != "simulator")
 
 
-def test_every_argument_is_described_and_used(quadrotor):
-    used = {name for node in quadrotor.nodes for name in (*references(node), *node.when, *node.unless)}
-    by_the_launcher = {"namespace", "use_sim_time", "log_level", "params_file"}
-    assert set(quadrotor.arguments) == used | by_the_launcher
-    assert all(argument.description.endswith(".") for argument in quadrotor.arguments.values())
+@pytest.mark.parametrize("name", ["quadrotor", "arm", "teleop"])
+def test_every_argument_is_described_and_used(name):
+    bringup = load_bringup(name)
+    used = {name for node in bringup.nodes for name in (*references(node), *node.when, *node.unless)}
+    by_the_launcher = {"namespace", "log_level", "params_file"} | ({"use_sim_time"} & set(bringup.arguments))
+    assert set(bringup.arguments) == used | by_the_launcher
+    assert all(argument.description.endswith(".") for argument in bringup.arguments.values())
+
+
+def test_an_arm_comes_up_with_the_nodes_that_its_arguments_ask_for():
+    arm = load_bringup("arm")
+
+    def names(*texts):
+        values = parse(arm, list(texts))
+        return [node.name for node in arm.nodes if selected(node, values)]
+
+    assert names() == ["supervisor", "sim", "policy", "setpoint"]
+    assert names("driver:=ur", "policy:=") == ["supervisor", "setpoint"]
+    assert "ros2_control" in names("driver:=ros2_control")
+    assert names("device:=gamepad", "rviz:=true")[-3:] == ["teleop", "robot_state_publisher", "rviz2"]
+
+
+def test_an_arm_s_drivers_are_those_of_the_registry():
+    assert set(load_bringup("arm").arguments["driver"].choices) <= set(DRIVERS)
+
+
+def test_what_is_shown_in_rviz_is_the_arm_s_urdf():
+    arm = load_bringup("arm")
+    shown = next(node for node in arm.nodes if node.name == "robot_state_publisher")
+    urdf = node_parameters(shown, parse(arm, ["robot:=ur5e"]))["robot_description"]
+    assert "shoulder_pan_joint" in urdf
+    with pytest.raises(BringupError, match="known robots"):
+        node_parameters(shown, parse(arm, ["robot:=nobody"]))
+    words = node_arguments(next(node for node in arm.nodes if node.name == "rviz2"))
+    assert words[0] == "-d" and Path(words[1]).is_file()
 
 
 def test_every_executable_exists_and_may_be_executed():
@@ -110,7 +142,7 @@ def test_mistakes_in_a_configuration_are_named(tmp_path):
     path.write_text(yaml.safe_dump(data))
     with pytest.raises(BringupError, match="no executable 'autopilot'"):
         load_bringup(path)
-    with pytest.raises(BringupError, match="called 'quadcopter'; known: quadrotor"):
+    with pytest.raises(BringupError, match="called 'quadcopter'; known: arm, quadrotor, teleop"):
         load_bringup("quadcopter")
 
 

@@ -11,9 +11,10 @@ Grippers are open or closed: a double deep Q-network of their own, with a penalt
 
 decides together with the person's habits (`networks.GripperChoice`).
 
-The actor also stays near the person's actions, but only where the critic holds them to be better than its own (the
-Q filter of Nair et al. 2018): so it begins as a clone and may become faster than the person. What is deployed is a
-running average of the actor's weights, which is steadier than any of them.
+The actor begins as a clone and imitates by weight (AWAC, Nair et al. 2020): the person's corrections most; its own
+steps of won episodes the more, the sooner they won than the critics expect, so that it may become faster than the
+person; none of the steps that led to a correction (Sirius, Liu et al. 2023). `value_weight` adds the gradient of the
+critics. What is deployed is a running average of the actor's weights, which is steadier than any of them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 
 from robot_rl.hil.algorithms import state
 from robot_rl.hil.algorithms.base import Acting, Sizes, WarmStartConfig, clone, fit_scaler, habit_loss, opens
+from robot_rl.hil.algorithms.values import complete, gripper_errors, half_and_half, least
 from robot_rl.hil.augment import random_shifts
 from robot_rl.hil.networks import Critics, HilPolicy, track
 from robot_rl.hil.pixels import PixelConfig, make_encoder
@@ -142,16 +144,11 @@ class Rlpd:
     def update(self, replay: Replay) -> dict[str, Tensor]:
         """Critics, and every `actor_period` times the actor, on one batch."""
         config = self.config
-        half = config.batch // 2
-        draw = {"n_step": config.n_step, "discount": config.discount}
-        parts = [
-            replay.sample(config.batch - half, self.generator, demonstrations=False, **draw),  # type: ignore[arg-type]
-            replay.sample(half, self.generator, demonstrations=True, **draw),  # type: ignore[arg-type]
-        ]
-        found = self._update_critics(parts)
+        batch = half_and_half(replay, config.batch, self.generator, config.n_step, config.discount)
+        found = self._update_critics(batch)
         self.updates += 1
         if self.updates > config.critic_warm_up and self.updates % config.actor_period == 0:
-            found.update(self._update_actor(parts))
+            found.update(self._update_actor(batch))
         track(self.targets, self.critics, config.track_rate)
         if self.actor.grippers is not None:
             assert self.gripper_targets is not None
@@ -167,43 +164,36 @@ class Rlpd:
         """The actor and its critics."""
         return Acting(self.actor, self.critics)
 
-    def _look(self, observation: Tensor, parts: list[Batch], name: str, *, learns: bool) -> Tensor:
-        """Features of a batch, whose pictures are moved a little anew each time.
+    def _look(self, observation: Tensor, pictures: Mapping[str, Tensor], *, learns: bool) -> Tensor:
+        """Features of observations (N, D) and pictures, which are moved a little anew each time.
 
-        Args:
-            observation: Shape (N, D).
-            parts: Of the batch.
-            name: Of their pictures: `images` or `next_images`.
-            learns: Whether the encoder is to take gradients.
+        `learns` is whether the encoder is to take gradients.
         """
         if self.actor.encoder is None:
             return self.actor.look(observation)
-        pictures = {camera: torch.cat([getattr(part, name)[camera] for part in parts]) for camera in self.sizes.images}
         with torch.set_grad_enabled(learns):
             return self.actor.look(observation, random_shifts(pictures, self.generator, self.config.pixels.shift))
 
-    def _update_critics(self, parts: list[Batch]) -> dict[str, Tensor]:
+    def _update_critics(self, batch: Batch) -> dict[str, Tensor]:
         config, layout = self.config, self.sizes.layout
-        observation, action, reward, discount, after = (
-            torch.cat([getattr(part, name) for part in parts])
-            for name in ("observation", "action", "reward", "discount", "next_observation")
-        )
-        features = self._look(observation, parts, "images", learns=self._values_teach)
+        features = self._look(batch.observation, batch.images, learns=self._values_teach)
         with torch.no_grad():
-            next_features = self._look(after, parts, "next_images", learns=False)
+            after = self._look(batch.next_observation, batch.next_images, learns=False)
             noise = torch.randn(len(after), len(layout.continuous), generator=self.noise)
-            continuous, _ = self.actor.sample(next_features, noise)
-            next_action, next_scores = self._complete(next_features, continuous)
-            members = torch.randperm(config.critics, generator=self.noise)[: config.sampled]
-            chosen = None if config.sampled >= config.critics else members
-            value = self.targets(torch.cat([next_features, next_action], -1), chosen).amin(0)
-            target = reward + discount * value
-        values = self.critics(torch.cat([features, action], -1))
+            continuous, _ = self.actor.sample(after, noise)
+            next_action, best = complete(self.actor, after, continuous)
+            value = least(self.targets, torch.cat([after, next_action], -1), config.sampled, self.noise)
+            target = batch.reward + batch.discount * value
+        values = self.critics(torch.cat([features, batch.action], -1))
         loss = (values - target).square().mean(1).sum()
         found = {"critic_loss": loss.detach(), "value": values.detach().mean(), "target": target.mean()}
         if self.actor.grippers is not None:
-            assert next_scores is not None
-            gripper_loss = self._gripper_loss(parts, features, action, reward, discount, next_features, next_scores)
+            assert self.gripper_targets is not None
+            errors = gripper_errors(
+                self.actor.grippers, self.gripper_targets, batch, features, after, best, batch.reward,
+                config.gripper_penalty, layout,
+            )  # fmt: skip
+            gripper_loss = errors.mean() + self._habits(batch, features)
             loss = loss + gripper_loss
             found["gripper_loss"] = gripper_loss.detach()
         self._critic_optimizer.zero_grad()
@@ -212,45 +202,23 @@ class Rlpd:
         self._critic_optimizer.step()
         return found
 
-    def _gripper_loss(
-        self,
-        parts: list[Batch],
-        features: Tensor,
-        action: Tensor,
-        reward: Tensor,
-        discount: Tensor,
-        next_features: Tensor,
-        next_scores: Tensor,
-    ) -> Tensor:
-        """Double Q-learning of the grippers, with the penalty in every target, and the person's habits."""
-        config, layout = self.config, self.sizes.layout
-        assert self.actor.grippers is not None and self.gripper_targets is not None
-        chosen = opens(action, layout)  # (N, G)
-        with torch.no_grad():
-            before = opens(torch.cat([part.previous for part in parts]), layout)
-            penalty = config.gripper_penalty * (chosen != before).float()
-            best = next_scores.argmax(-1, keepdim=True)
-            later = self.gripper_targets.values(next_features).gather(-1, best)[..., 0]
-            target = reward[:, None] - penalty + discount[:, None] * later
-        own = self.actor.grippers.values(features).gather(-1, chosen[..., None])[..., 0]
-        loss = (own - target).square().mean()
-        person = torch.cat([part.driver for part in parts]) == PERSON
-        blur = config.warm_start.feature_noise * torch.randn(features.shape, generator=self.noise)
-        habit = habit_loss(self.actor.grippers, features + blur, chosen)
-        return loss + 0.1 * (habit * person).mean()
+    def _habits(self, batch: Batch, features: Tensor) -> Tensor:
+        """Loss () of what the person does with the grippers."""
+        assert self.actor.grippers is not None
+        blur = self.config.warm_start.feature_noise * torch.randn(features.shape, generator=self.noise)
+        habit = habit_loss(self.actor.grippers, features + blur, opens(batch.action, self.sizes.layout))
+        return 0.1 * (habit * (batch.driver == PERSON)).mean()
 
-    def _update_actor(self, parts: list[Batch]) -> dict[str, Tensor]:
-        config, layout = self.config, self.sizes.layout
-        observation = torch.cat([part.observation for part in parts])
-        action = torch.cat([part.action for part in parts])
-        person = torch.cat([part.driver for part in parts]) == PERSON
-        features = self._look(observation, parts, "images", learns=not self._values_teach)
+    def _update_actor(self, batch: Batch) -> dict[str, Tensor]:
+        config = self.config
+        person = batch.driver == PERSON
+        features = self._look(batch.observation, batch.images, learns=not self._values_teach)
         known = features.detach()  # the gradient of the values would spoil the encoder
         loss, value, found = self._value_loss(known) if config.value_weight else self._expected(known)
-        near = self._nearness(parts, value, person)
+        near = self._nearness(batch, value, person)
         blur = config.warm_start.feature_noise * torch.randn(features.shape, generator=self.noise)
-        mean = torch.tanh(self.actor.gaussian(features + blur)[0])
-        away = (mean - action[:, list(layout.continuous)]).square().sum(-1)
+        wanted = batch.action[:, list(self.sizes.layout.continuous)]
+        away = (self.actor.continuous(features + blur) - wanted).square().sum(-1)
         loss = config.value_weight * loss + config.clone_weight * (near * away).sum() / near.sum().clamp(min=1e-6)
         found["clone_error"] = (person * away.detach()).sum() / person.sum().clamp(min=1)
         found["own_weight"] = (near * ~person).sum() / near.sum().clamp(min=1e-6)
@@ -263,8 +231,8 @@ class Rlpd:
     def _expected(self, features: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """No loss, and what the critics expect (N,) of the policy's own action."""
         with torch.no_grad():
-            complete, _ = self._complete(features, torch.tanh(self.actor.gaussian(features)[0]))
-            value = self.critics(torch.cat([features, complete], -1)).mean(0)
+            action, _ = complete(self.actor, features, self.actor.continuous(features))
+            value = self.critics(torch.cat([features, action], -1)).mean(0)
         return torch.zeros(()), value, {}
 
     def _value_loss(self, features: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -272,9 +240,9 @@ class Rlpd:
         config, size = self.config, len(self.sizes.layout.continuous)
         continuous, density = self.actor.sample(features, torch.randn(len(features), size, generator=self.noise))
         temperature = self.log_temperature.exp().detach()
-        complete, _ = self._complete(features, continuous)
+        action, _ = complete(self.actor, features, continuous)
         self.critics.requires_grad_(False)
-        value = self.critics(torch.cat([features, complete], -1)).mean(0)
+        value = self.critics(torch.cat([features, action], -1)).mean(0)
         self.critics.requires_grad_(True)
         scale = value.detach().abs().mean().clamp(min=0.05)
         temperature_loss = -self.log_temperature.exp() * (density.detach().mean() + config.target_entropy * size)
@@ -284,7 +252,7 @@ class Rlpd:
         loss = (temperature * density - value).mean() / scale
         return loss, value.detach(), {"entropy": -density.detach().mean(), "temperature": temperature}
 
-    def _nearness(self, parts: list[Batch], value: Tensor, person: Tensor) -> Tensor:
+    def _nearness(self, batch: Batch, value: Tensor, person: Tensor) -> Tensor:
         """How much (N,) to stay near the executed actions.
 
         Near the person's, the corrections more than the demonstrations, of which there are many alike. Near own ones
@@ -292,23 +260,11 @@ class Rlpd:
         to a correction.
         """
         config = self.config
-        given, left, won, until_help = (
-            torch.cat([getattr(part, name) for part in parts]) for name in ("given", "left", "won", "until_help")
-        )
-        outcome = config.discount ** (left - 1).clamp(min=0)
+        outcome = config.discount ** (batch.left - 1).clamp(min=0)
         sooner = (outcome - value) / (config.advantage_scale * value.abs().clamp(min=0.05))
-        good = won & (until_help > config.blamed)
+        good = batch.won & (batch.until_help > config.blamed)
         own = config.own_weight * good * sooner.clamp(-3.0, 2.0).exp()
-        return torch.where(person, torch.where(given, 1.0, config.correction_weight), own)
-
-    def _complete(self, features: Tensor, continuous: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The action whose grippers do what they hold to be best, and the grippers' scores (N, G, 2)."""
-        if self.actor.grippers is None:
-            return continuous, None
-        with torch.no_grad():
-            scores = self.actor.grippers.scores(features)
-        commands = torch.where(scores[..., 1] > scores[..., 0], 1.0, -1.0)
-        return self.actor.assemble(continuous, commands), scores
+        return torch.where(person, torch.where(batch.given, 1.0, config.correction_weight), own)
 
     # Storage
 

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from robot_rl.hil.algorithms import state
 from robot_rl.hil.algorithms.base import Acting, Sizes, WarmStartConfig, habit_loss, opens
+from robot_rl.hil.algorithms.values import complete, gripper_errors, half_and_half, least
 from robot_rl.hil.networks import Critics, HilPolicy, ResidualPolicy, track
-from robot_rl.hil.replay import PERSON, Batch, Replay, join
+from robot_rl.hil.replay import PERSON, Batch, Replay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,12 +96,7 @@ class Td3:
     def update(self, replay: Replay) -> dict[str, Tensor]:
         """Critics, and every `actor_period` times the actor, on one batch."""
         config = self.config
-        half = config.batch // 2
-        parts = [
-            replay.sample(count, self.generator, demonstrations=person, n_step=config.n_step, discount=config.discount)
-            for count, person in ((config.batch - half, False), (half, True))
-        ]
-        batch = join(parts)
+        batch = half_and_half(replay, config.batch, self.generator, config.n_step, config.discount)
         loss, found = self.critic_loss(batch)
         self._critic_optimizer.zero_grad()
         loss.backward()
@@ -137,30 +133,28 @@ class Td3:
         self, batch: Batch, features: Tensor, values: Tensor, reward: Tensor
     ) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
         """Squared errors (N,) of the critics' `values` (E, N), summed over critics, the grippers' (N,), and figures."""
-        config, layout = self.config, self.sizes.layout
+        config = self.config
         with torch.no_grad():
             after = self.actor.scaler(batch.next_observation)
             continuous = self.average.continuous(after)
             limit = 2.0 * config.deviation
             blur = config.deviation * torch.randn(continuous.shape, generator=self.noise)
             continuous = (continuous + blur.clamp(-limit, limit)).clamp(-1.0, 1.0)
-            members = torch.randperm(config.critics, generator=self.noise)[: config.sampled]
-            chosen = None if config.sampled >= config.critics else members
-            later = self.targets(torch.cat([after, complete(self.average, after, continuous)], -1), chosen).amin(0)
+            action, _ = complete(self.average, after, continuous)
+            later = least(self.targets, torch.cat([after, action], -1), config.sampled, self.noise)
             target = reward + batch.discount * later
         errors = (values - target).square().sum(0)
         found = {"critic_loss": errors.detach().mean(), "value": values.detach().mean(), "target": target.mean()}
         if self.actor.grippers is None:
             return errors, None, found
         assert self.average.grippers is not None
-        commands = opens(batch.action, layout)  # (N, G)
         with torch.no_grad():
-            toggled = (commands != opens(batch.previous, layout)).float()
-            best = self.actor.grippers.scores(after).argmax(-1, keepdim=True)
-            later_g = self.average.grippers.values(after).gather(-1, best)[..., 0]
-            target_g = reward[:, None] - config.gripper_penalty * toggled + batch.discount[:, None] * later_g
-        own = self.actor.grippers.values(features).gather(-1, commands[..., None])[..., 0]
-        return errors, (own - target_g).square().mean(-1), found
+            best = self.actor.grippers.best(after)
+        gripper = gripper_errors(
+            self.actor.grippers, self.average.grippers, batch, features, after, best, reward,
+            config.gripper_penalty, self.sizes.layout,
+        )  # fmt: skip
+        return errors, gripper, found
 
     def habits(self, batch: Batch, features: Tensor) -> Tensor:
         """Loss () of what the person does with the grippers; 0 where habits are frozen."""
@@ -175,7 +169,8 @@ class Td3:
         features = self.actor.scaler(batch.observation)
         continuous = self.actor.continuous(features)
         self.critics.requires_grad_(False)
-        value = self.critics(torch.cat([features, complete(self.actor, features, continuous)], -1)).mean(0)
+        action, _ = complete(self.actor, features, continuous)
+        value = self.critics(torch.cat([features, action], -1)).mean(0)
         self.critics.requires_grad_(True)
         loss = -value.mean() / value.detach().abs().mean().clamp(min=0.05)
         person = (batch.driver == PERSON).float()
@@ -207,12 +202,3 @@ class Td3:
         """Go on from there."""
         state.unpack(stored, self._modules(), self._optimizers(), self.generator, self.noise)
         self.updates = int(stored["updates"])
-
-
-def complete(policy: HilPolicy | ResidualPolicy, features: Tensor, continuous: Tensor) -> Tensor:
-    """The action (N, A) with a continuous part (N, C), whose grippers do what `policy` holds to be best."""
-    if policy.grippers is None:
-        return policy.assemble(continuous, continuous[:, :0])
-    with torch.no_grad():
-        commands = policy.grippers.commands(features)
-    return policy.assemble(continuous, commands)

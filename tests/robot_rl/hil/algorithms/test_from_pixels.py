@@ -17,6 +17,7 @@ from robot_rl.errors import UserError
 from robot_rl.export import to_onnx
 from robot_rl.hil.algorithms import ALGORITHMS
 from robot_rl.hil.algorithms.base import Sizes
+from robot_rl.hil.algorithms.values import half_and_half
 from robot_rl.hil.config import ActorConfig, HilConfig
 from robot_rl.hil.layout import ActionLayout
 from robot_rl.hil.pixels import PixelConfig
@@ -120,12 +121,12 @@ def test_one_loss_teaches_the_encoder(teacher, warm_up):
     def changed(before):
         return any(not torch.equal(before[k], v) for k, v in eyes().items())
 
-    parts = [replay.sample(16, algorithm.generator, demonstrations=which) for which in (False, True)]
+    batch = half_and_half(replay, 32, algorithm.generator, n_step=1, discount=0.97)
     before = eyes()
-    algorithm._update_critics(parts)
+    algorithm._update_critics(batch)
     assert changed(before) == (teacher == "values")
     before = eyes()
-    algorithm._update_actor(parts)
+    algorithm._update_actor(batch)
     assert changed(before) == (teacher == "imitation")
 
 

@@ -1,6 +1,5 @@
 """RLPD on a line, and the penalty for toggling a gripper."""
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from toy import GRIPPING, LINE, NO_CLONING, demonstrations, evaluate, random_replay, small, train
 
+from robot_rl.hil.algorithms import rlpd
 from robot_rl.hil.algorithms.rlpd import Rlpd, RlpdConfig
 
 
@@ -44,20 +44,16 @@ def test_toggling_a_gripper_costs_in_every_update(penalty, monkeypatch):
     config = small(RlpdConfig(), gripper_penalty=penalty, critic_warm_up=2, actor_period=2)
     algorithm = Rlpd(GRIPPING, config, 0)
     algorithm.warm_start(replay)
-    original, gaps = Rlpd._gripper_loss, []
+    original, gaps = rlpd.gripper_errors, []
 
-    def spied(self, *arguments):
-        before = self.noise.get_state()
-        loss = original(self, *arguments)
-        self.config, kept = dataclasses.replace(self.config, gripper_penalty=0.0), self.config
-        after = self.noise.get_state()
-        self.noise.set_state(before)
-        gaps.append(abs(float(loss.detach()) - float(original(self, *arguments).detach())))
-        self.config = kept
-        self.noise.set_state(after)
-        return loss
+    def spied(*arguments):
+        *others, asked, layout = arguments
+        errors = original(*arguments)
+        gaps.append(abs(float(errors.detach().mean() - original(*others, 0.0, layout).detach().mean())))
+        assert asked == penalty
+        return errors
 
-    monkeypatch.setattr(Rlpd, "_gripper_loss", spied)
+    monkeypatch.setattr(rlpd, "gripper_errors", spied)
     for _ in range(6):
         algorithm.update(replay)
     assert len(gaps) == 6

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hardware.safety.inputs import AttitudeInput, CommandInput, InputConfig, StateInput
+from hardware.safety.quadrotor_inputs import AttitudeInput, CommandInput, InputConfig, StateInput
 from policies.types import QuadrotorState
 
 UPRIGHT = np.array([1.0, 0.0, 0.0, 0.0])

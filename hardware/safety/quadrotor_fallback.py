@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from hardware.controllers import geometric
 from hardware.controllers import quadrotor as controller
 from policies import rotation
 from policies.types import QuadrotorSetpoint, QuadrotorState
@@ -35,6 +36,9 @@ class FallbackConfig:
     """Bounds of the learned hover thrust, in nominal ones."""
     controller: controller.QuadrotorControllerConfig = field(default_factory=controller.QuadrotorControllerConfig)
     """Gains."""
+    geometric: geometric.GeometricConfig | None = None
+    """Gains of Lee's controller, which then holds the position; None: the simple one does, which is slower, and rights
+    itself from any attitude of any vehicle of the randomization."""
 
 
 class QuadrotorFallback:
@@ -74,14 +78,15 @@ class QuadrotorFallback:
             lead = self.config.reference_lead
             place[2] = np.clip(place[2], state.position[2] - lead, state.position[2] + lead)
             self._reference = replace(self._reference, position=place, velocity=velocity)
-        speeds, self._integral = controller.hold_position(
-            self.parameters,
-            replace(state, motor_speeds=self.motor_speeds),
-            self._reference,
-            self._integral,
-            dt,
-            self.config.controller,
-        )
+        now = replace(state, motor_speeds=self.motor_speeds)
+        if self.config.geometric is not None:
+            speeds, self._integral = geometric.track(
+                self.parameters, now, self._reference, self._integral, dt, self.config.geometric
+            )
+        else:
+            speeds, self._integral = controller.hold_position(
+                self.parameters, now, self._reference, self._integral, dt, self.config.controller
+            )
         return speeds
 
     def level(self, attitude: tuple[np.ndarray, np.ndarray] | None, sinking: bool) -> np.ndarray:

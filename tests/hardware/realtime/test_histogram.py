@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from robot_rl.timing import Histogram
+from hardware.realtime.histogram import Histogram
 
 
 def filled(values):
@@ -58,3 +58,9 @@ def test_empty_histogram_is_plain_data_and_bad_percent_is_refused():
     assert math.isnan(filled([]).percentile(50.0))
     with pytest.raises(ValueError, match="0 to 100"):
         filled([1.0]).percentile(101.0)
+
+
+def test_a_histogram_comes_back_from_its_numbers():
+    original = filled([1e-5, 2e-3, 2e-3, 0.3])
+    again = Histogram.restore(original.counts, original.sum, original.max)
+    assert again.to_dict() == original.to_dict()

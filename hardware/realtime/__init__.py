@@ -1,0 +1,1 @@
+"""Loops that keep time and memory that processes share, without ROS."""

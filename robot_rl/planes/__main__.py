@@ -1,0 +1,44 @@
+"""`python -m robot_rl.planes control|policy|simulation CONFIG`: a process; `robot_rl.planes.processes` starts them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from hardware.realtime.seqlock import remove_if_abandoned
+from robot_rl.nodes.process import die_with_parent, ignore_signals, stop_request
+
+PROCESSES = {"control": "control_process", "policy": "policy_process", "simulation": "simulated_arm"}
+
+
+def main(arguments: list[str]) -> int:
+    """Run a process until it is told to end, or its parent dies; returns its exit status."""
+    if len(arguments) != 2 or arguments[0] not in PROCESSES:
+        sys.stderr.write(f"usage: python -m robot_rl.planes {'|'.join(PROCESSES)} CONFIG, a JSON object\n")
+        return 2
+    name, config = arguments
+    stop = stop_request()  # before the slow imports: a signal meanwhile ends in order too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    die_with_parent()
+    folder = Path(json.loads(config)["folder"])
+    try:
+        module = importlib.import_module(f"robot_rl.planes.{PROCESSES[name]}")
+        return int(module.main(config, stop))
+    except Exception as error:
+        # One sentence for people; the rest for whoever looks into the log.
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.write(f"{name} process: {error}\n")
+        return 1
+    finally:
+        ignore_signals()
+        # Whoever ends last after the owner's death leaves no memory behind.
+        remove_if_abandoned(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,171 @@
+"""What the processes of an arm are told when they start: dataclasses that travel as JSON on their command lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from hardware.controllers.arm import ArmControllerConfig
+from hardware.realtime.scheduling import RealtimeConfig
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlConfig:
+    """The control process of one arm."""
+
+    folder: str = ""
+    """Of the slots."""
+    robot: str = "panda"
+    """Name or path of the arm's description."""
+    driver: str = "sim"
+    """As `hardware.drivers.registry` knows it."""
+    driver_settings: dict[str, str] = field(default_factory=dict)
+    """The driver's own."""
+    rate_hz: float = 500.0
+    """Of the loop; a driver that reaches less sets its own."""
+    policy_rate_hz: float = 10.0
+    """Of the commands: their age is limited in periods of it."""
+    controller: ArmControllerConfig = field(default_factory=ArmControllerConfig)
+    """Gains and bounds."""
+    envelope: dict[str, Any] = field(default_factory=dict)
+    """Fields of `ArmEnvelope` that differ from their defaults."""
+    face_timeout: float = 0.5
+    """s without a sign of life of the face after which an active arm holds; 0: it needs none."""
+    realtime: RealtimeConfig = field(default_factory=RealtimeConfig)
+    """What to ask of the system."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """The policy process of one arm."""
+
+    folder: str = ""
+    """Of the slots."""
+    robot: str = "panda"
+    """Name or path of the arm's description."""
+    bundle: str = ""
+    """Path or zoo name."""
+    max_state_age: float = 0.1
+    """s: on an older state the policy gives no command."""
+    max_object_age: float = 0.5
+    """s: an object that was seen longer ago is not seen."""
+    realtime: RealtimeConfig = field(default_factory=lambda: RealtimeConfig(priority=40, collector=True))
+    """What to ask of the system."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WireConfig:
+    """What lies between a simulated arm and its driver; may be changed while it runs."""
+
+    state_latency: float = 0.0
+    """s from a measurement to when it can be read."""
+    command_latency: float = 0.0
+    """s from a torque to when it acts."""
+    jitter: float = 0.0
+    """s, most that is added to both, evenly distributed; the order stays."""
+    state_loss: float = 0.0
+    """Share of the samples that are lost."""
+    command_loss: float = 0.0
+    """Share of the torques that are lost."""
+    position_noise: float = 0.0
+    """rad, standard deviation of the encoders, beside the task's own."""
+    velocity_noise: float = 0.0
+    """rad/s, likewise."""
+    freeze_state: bool = False
+    """Samples stop coming."""
+    nan_state: bool = False
+    """The first joint's angle is no number."""
+    fault: str = ""
+    """The robot says this, brakes, and takes no torques until it is told to recover and this is empty again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneConfig:
+    """What is simulated."""
+
+    task: str = ""
+    """An arm task by name; empty: a bare arm at a table."""
+    robot: str = "panda"
+    """Description of a bare arm; a task has its own."""
+    settings: dict[str, float] = field(default_factory=dict)
+    """The task's own, by name."""
+    starts: int = 1
+    """How many beginnings of episodes are drawn at once: as many as the environments that pure simulation has."""
+    seed: int = 0
+    """Of starts, robots and noise: those of `robot-rl eval --seed`."""
+    randomization: Literal["default", "none"] = "none"
+    """Whether robot and sensors vary as the task declares."""
+    wall: float | None = None
+    """m, x of a wall before a bare arm, 0.33 m high, for the fingers to press against; None: no wall."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationConfig:
+    """The process of a simulated arm."""
+
+    folder: str = ""
+    """Of the slots."""
+    scene: SceneConfig = field(default_factory=SceneConfig)
+    """What is simulated."""
+    wire: WireConfig = field(default_factory=WireConfig)
+    """What lies between it and the driver."""
+    watchdog: float = 0.02
+    """s without a torque after which it brakes and says so."""
+    objects_rate_hz: float = 30.0
+    """Of the poses that perception sees."""
+    realtime: RealtimeConfig = field(default_factory=lambda: RealtimeConfig(priority=70))
+    """What to ask of the system."""
+
+
+def to_json(config: Any) -> str:
+    """A config as text."""
+    return json.dumps(dataclasses.asdict(config))
+
+
+def from_json(kind: type[Config], text: str) -> Config:
+    """Back again.
+
+    Raises:
+        ValueError: The text is no such config; names the field.
+    """
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise ValueError(f"{kind.__name__}: expected a JSON object, got {text[:40]!r}")
+    return _build(kind, data)
+
+
+def _build(kind: Any, data: Mapping[str, Any]) -> Any:
+    hints = get_type_hints(kind)
+    if unknown := [name for name in data if name not in hints]:
+        raise ValueError(f"{kind.__name__} has no field {unknown[0]!r}; it has {', '.join(hints)}")
+    return kind(**{name: _value(hints[name], value, f"{kind.__name__}.{name}") for name, value in data.items()})
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        hint = next(choice for choice in get_args(hint) if choice is not type(None))
+        origin = get_origin(hint)
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value)
+    if origin is tuple:
+        return tuple(value)
+    if origin is dict:
+        return dict(value)
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, get_args(hint)))}")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint):
+        raise ValueError(f"{name} is {value!r}; expected {hint.__name__}")
+    return value
