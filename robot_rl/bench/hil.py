@@ -56,7 +56,11 @@ CELLS: Mapping[str, Cell] = {
     "pick-lift-hg-dagger": _cell(_PICK, "--algorithm", "hg-dagger"),
     "peg-bc": _cell(_PEG, "--algorithm", "bc"),
     "peg-hg-dagger": _cell(_PEG, "--algorithm", "hg-dagger"),
+    "pick-lift-seen": _cell(
+        _PICK, "--actor.cameras", "front", "wrist", "--actor.reward", "runs/lift-reward", steps=36_000, median=0.9
+    ),
     "rlif": _cell(_PICK, "--algorithm", "rlif", median=0.85),
+    "rlif-two-thirds": _cell(_PICK, "--algorithm", "rlif", "--actor.scripted.wrong", "0.333"),
     "pvp": _cell(_PICK, "--algorithm", "pvp", median=0.85),
     "resfit": _cell(_PICK, "--algorithm", "resfit", "--actor.demonstrations", "8", steps=5000, median=0.95),
 }

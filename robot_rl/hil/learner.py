@@ -151,17 +151,20 @@ class Progress:
         self._path = folder / "progress.jsonl"
         self._board = SummaryWriter(folder / "tensorboard")
         self._before: tuple[float, int] | None = None
+        self._rate = 0.0
 
     def write(self, learning: Learning, figures: Mapping[str, float]) -> None:
         """Add a row."""
         memory, updates = learning.memory, learning.algorithm.updates
         spent, done = self._before or (time.process_time(), updates)
+        if updates > done:  # a row without updates says nothing of their speed
+            self._rate = (updates - done) / max(1e-9, time.process_time() - spent)
         row = {
             "wall_s": time.time(),
             "steps": memory.steps,
             "updates": updates,
             "update_ratio": updates / max(1, memory.replay.online),
-            "updates_per_cpu_s": (updates - done) / max(1e-9, time.process_time() - spent),
+            "updates_per_cpu_s": self._rate,
             "demonstration_steps": memory.replay.demonstrations,
             **figures,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from robot_rl.hil.algorithms.base import WarmStartConfig
@@ -21,11 +22,21 @@ _PEG = HilConfig(
     learner=LearnerConfig(update_ratio=1.5),
     rlpd=RlpdConfig(warm_start=WarmStartConfig(feature_noise=0.02)),
 )
+# A clone from pictures needs many more demonstrations; smaller batches, for the convolutions cost most of an update.
+_PICK_LIFT_SEEN = dataclasses.replace(
+    _PICK_LIFT,
+    actor=ActorConfig(demonstrations=350, steps=36_000, cameras=("front", "wrist")),
+    learner=LearnerConfig(update_ratio=0.5),
+    rlpd=RlpdConfig(batch=64, warm_start=WarmStartConfig(steps=6000, batch=64)),
+)
 
 RECIPES: dict[str, HilConfig] = {config.task: config for config in (_PICK_LIFT, _PEG)}
-"""By task."""
+"""By task, from states."""
+SEEN: dict[str, HilConfig] = {_PICK_LIFT_SEEN.task: _PICK_LIFT_SEEN}
+"""By task, from pictures."""
 
 
 def defaults(arguments: Sequence[str]) -> HilConfig | None:
-    """The recipe of the task among the arguments of the command line."""
-    return next((RECIPES[argument] for argument in arguments if argument in RECIPES and argument in TASKS), None)
+    """The recipe of the task among the arguments of the command line; with cameras, the one from pictures."""
+    recipes = SEEN if any(argument.startswith("--actor.cameras") for argument in arguments) else RECIPES
+    return next((recipes[argument] for argument in arguments if argument in recipes and argument in TASKS), None)

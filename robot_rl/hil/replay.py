@@ -73,6 +73,8 @@ class Batch:
     """(N,), steps until the episode ended, this one included; -1 while it runs, or where a crash took its end."""
     won: Tensor
     """(N,) bool, whether the episode ended with a reward."""
+    lost: Tensor
+    """(N,) bool, whether the episode ended in failure; a time limit is none."""
     until_help: Tensor
     """(N,), steps until the person next took over, 0 in a person's step; `NEVER` where they did not."""
     weight: Tensor
@@ -119,7 +121,7 @@ class Replay:
         self._sizes = {
             "observation": (observation_size,), "action": (action_size,), "policy_action": (action_size,),
             "reward": (), "terminated": (), "last": (), "driver": (), "ghost": (), "given": (),
-            "left": (), "won": (), "until_help": (),
+            "left": (), "won": (), "lost": (), "until_help": (),
         }  # fmt: skip
         self._data: dict[str, np.ndarray] = {}
         self._reserve(1024)
@@ -144,7 +146,7 @@ class Replay:
                 fresh[: len(old)] = old
             return fresh
 
-        kinds: dict[str, type] = dict.fromkeys(("terminated", "last", "ghost", "given", "won"), bool)
+        kinds: dict[str, type] = dict.fromkeys(("terminated", "last", "ghost", "given", "won", "lost"), bool)
         kinds.update({"driver": np.int8, "left": np.int32, "until_help": np.int32})
         data = {name: grown(name, shape, kinds.get(name, np.float32)) for name, shape in self._sizes.items()}
         data.update({f"image/{name}": grown(f"image/{name}", s, np.uint8) for name, s in self._images.items()})
@@ -218,6 +220,7 @@ class Replay:
         rows = np.arange(first, last + 1)
         data["left"][rows] = last + 1 - rows
         data["won"][rows] = data["reward"][last] > 0.0
+        data["lost"][rows] = data["terminated"][last] and data["reward"][last] <= 0.0
         helped = np.where(data["driver"][rows] == PERSON, rows, NEVER)
         upcoming = np.minimum.accumulate(helped[::-1])[::-1]
         data["until_help"][rows] = np.where(upcoming == NEVER, NEVER, upcoming - rows)
@@ -236,7 +239,7 @@ class Replay:
         data["last"][row] = step.last
         data["driver"][row] = step.driver
         data["ghost"][row] = ghost
-        data["left"][row], data["won"][row], data["until_help"][row] = -1, False, NEVER
+        data["left"][row], data["won"][row], data["lost"][row], data["until_help"][row] = -1, False, False, NEVER
         data["given"][row] = False
         for name in self._images:
             if step.images is None:
@@ -318,6 +321,7 @@ class Replay:
             given=torch.from_numpy(data["given"][rows]),
             left=torch.from_numpy(data["left"][rows]),
             won=torch.from_numpy(data["won"][rows]),
+            lost=torch.from_numpy(data["lost"][rows]),
             until_help=torch.from_numpy(data["until_help"][rows]),
             weight=torch.ones(len(rows)),
             images={n: torch.from_numpy(data[f"image/{n}"][rows]) for n in self._images},

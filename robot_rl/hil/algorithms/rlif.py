@@ -3,7 +3,11 @@
     r(s_t, a_t) = -1 if the person takes over in step t + 1, else 0
 
 There is no task reward. A person who only steps in where things go wrong teaches what to avoid, and need not be better
-than the policy at putting it right; everything else is RLPD on these rewards. A time limit is no end: nobody objected.
+than the policy at putting it right. A time limit is no end: nobody objected.
+
+The paper follows the gradient of the critics, as RLPD does. In the few thousand steps that one has here it destroys a
+good clone (92 to 33 % on `arm-pick-lift`), so the actor imitates by weight, as in `rlpd`: the person's steps, and its
+own the more, the later the next intervention came than the critics expected; none of the steps that led to one.
 
 An episode that is lost ends, and without a further reward that would be the best that can happen (every value is at
 most 0); so the step in which it is lost counts as an intervention, too. This uses that it is over without success, and
@@ -16,22 +20,21 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from robot_rl.hil.algorithms.rlpd import Rlpd, RlpdConfig
-from robot_rl.hil.replay import PERSON, Replay
+from robot_rl.hil.replay import NEVER, PERSON, Batch, Replay
 
 
 @dataclass(frozen=True, kw_only=True)
 class RlifConfig(RlpdConfig):
     """RLIF: RLPD on interventions instead of rewards."""
 
-    value_weight: float = 1.0
-    """Of following the gradient of the critics, which are all that knows of the interventions."""
-    own_weight: float = 0.0
-    """Of staying near own actions of won episodes: which were won is the task's reward."""
-    correction_weight: float = 0.0
-    """Of staying near the person's corrections, relative to their demonstrations: they need not be good."""
+    correction_weight: float = 1.0
+    """Of staying near the person's corrections, relative to their demonstrations: they need not be better."""
+    advantage_scale: float = 0.2
+    """Own actions after which interventions were rarer by this much, discounted, count e times as much."""
     lost_is_intervention: bool = True
     """Whether the step in which an episode is lost is rewarded like one before an intervention."""
 
@@ -47,6 +50,15 @@ class Rlif(Rlpd):
             intervention_rewards, replay, lost_is_intervention=self.config.lost_is_intervention
         )
         return super().update(replay)
+
+    def _own_advantage(self, batch: Batch, value: Tensor) -> tuple[Tensor, Tensor]:
+        """How much (N,) less the person had to step in than the critics expected; usable where nothing led to it."""
+        discount, never = self.config.discount, torch.zeros_like(value)
+        helped = -(discount ** (batch.until_help - 1).clamp(min=0))
+        lost = -(discount ** (batch.left - 1).clamp(min=0))
+        outcome = torch.where(batch.until_help < NEVER, helped, torch.where(batch.lost, lost, never))
+        near_loss = batch.lost & (batch.left <= self.config.blamed)
+        return outcome - value, (batch.left > 0) & (batch.until_help > self.config.blamed) & ~near_loss
 
 
 def intervention_rewards(replay: Replay, rows: np.ndarray, *, lost_is_intervention: bool = True) -> np.ndarray:

@@ -260,11 +260,15 @@ class Rlpd:
         to a correction.
         """
         config = self.config
-        outcome = config.discount ** (batch.left - 1).clamp(min=0)
-        sooner = (outcome - value) / (config.advantage_scale * value.abs().clamp(min=0.05))
-        good = batch.won & (batch.until_help > config.blamed)
-        own = config.own_weight * good * sooner.clamp(-3.0, 2.0).exp()
+        advantage, good = self._own_advantage(batch, value)
+        own = config.own_weight * good * (advantage / config.advantage_scale).clamp(-3.0, 2.0).exp()
         return torch.where(person, torch.where(batch.given, 1.0, config.correction_weight), own)
+
+    def _own_advantage(self, batch: Batch, value: Tensor) -> tuple[Tensor, Tensor]:
+        """By what share (N,) own steps ended better than the critics expected, and where that may be learned from."""
+        outcome = self.config.discount ** (batch.left - 1).clamp(min=0)
+        good = batch.won & (batch.until_help > self.config.blamed)
+        return (outcome - value) / value.abs().clamp(min=0.05), good
 
     # Storage
 
