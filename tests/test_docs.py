@@ -18,7 +18,7 @@ def commands(program):
     found = []
     for page in PAGES:
         text = page.read_text()
-        lines = [line for block in _FENCE.findall(text) for line in block.splitlines()]
+        lines = [line for block in _FENCE.findall(text) for line in block.replace("\\\n", " ").splitlines()]
         lines += [" ".join(code.split()) for code in _INLINE.findall(_FENCE.sub("", text))]
         found += [(page.name, line.strip()) for line in lines if line.strip().startswith(f"{program} ")]
     return sorted(set(found))
@@ -43,7 +43,7 @@ def test_robot_rl_commands_parse(page, command):
     if name not in cli.COMMANDS:
         assert name == "COMMAND", f"{page}: {command}: no command {name!r}"
         return
-    if not arguments:
+    if not arguments or (len(arguments) == 1 and name in {"reward", "calibrate"}):
         return  # only named
     if name == "up":
         names = [word for word in arguments if ":=" not in word and word != "--list"]

@@ -1,3 +1,4 @@
+import importlib
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -94,9 +95,10 @@ def test_opening_imports_no_vendors_library():
 
 
 def test_every_driver_names_a_function():
-    assert all(
-        target.startswith("hardware.drivers.") and target.endswith(":open_driver") for target in DRIVERS.values()
-    )
+    for name, target in DRIVERS.items():
+        module, function = target.split(":")
+        assert module.startswith("robot_rl." if name == "ros2_control" else "hardware.drivers.")
+        assert callable(getattr(importlib.import_module(module), function))
 
 
 def test_commands_of_another_shape_or_not_finite_are_refused():
