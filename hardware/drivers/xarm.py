@@ -76,6 +76,7 @@ class XarmDriver(ContextManager):
         self._actuators = description.interface.actuators
         self._max_width = 0.0 if description.gripper is None else description.gripper.max_width
         self._arm: Any = None
+        self._default_timeout: float | None = None
         self._words: Any = None
         self._reset()
 
@@ -107,7 +108,7 @@ class XarmDriver(ContextManager):
             return
         wrapper = import_sdk("xarm.wrapper", driver="xarm", package="xarm-python-sdk", extra="xarm")
         self._words = import_sdk("xarm.core.config.x_code", driver="xarm", package="xarm-python-sdk", extra="xarm")
-        host, before = self.config.host, socket.getdefaulttimeout()
+        host, self._default_timeout = self.config.host, socket.getdefaulttimeout()
         self._reset()
         try:
             arm = wrapper.XArmAPI(host, is_radian=True, report_type="real", do_not_open=True, check_joint_limit=False)
@@ -115,7 +116,7 @@ class XarmDriver(ContextManager):
         except Exception as error:  # the library raises bare `Exception`
             raise DriverError(f"no connection to the xArm control box at {host}: {error}") from error
         finally:
-            socket.setdefaulttimeout(before)  # the library sets it for the whole process
+            socket.setdefaulttimeout(self._default_timeout)  # the library sets it for the whole process
         self._arm = arm
         try:
             if arm.axis != self._count:
@@ -264,6 +265,7 @@ class XarmDriver(ContextManager):
         arm, self._arm = self._arm, None
         if arm is not None:
             arm.disconnect()
+            socket.setdefaulttimeout(self._default_timeout)  # its threads set it again when they reconnect
 
 
 def open_driver(description: ArmDescription | QuadrotorDescription, settings: Mapping[str, str]) -> XarmDriver:
