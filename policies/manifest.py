@@ -42,6 +42,17 @@ class Envelope:
     """Age of the robot's state in s at which it holds or levels, stops or descends, and cuts the motors."""
     command_age_periods: float
     """Age of the policy's output, in control periods, at which the fallback takes over."""
+    arm: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Further limits of an arm: fields of `hardware.safety.arm_envelope.ArmEnvelope` by name, as JSON data, but for the
+    two ages above; those that are absent have their defaults there."""
+
+    def of_arm(self) -> dict[str, Any]:
+        """All that the bundle says about an arm's limits, as JSON data for `ArmEnvelope`."""
+        return {
+            **self.arm,
+            "state_age": list(self.state_age),
+            "command_age_periods": self.command_age_periods,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +171,8 @@ def to_json(manifest: Manifest) -> str:
     """The manifest as JSON text; a metric that is not finite becomes null, for which JSON has a word."""
     data = dataclasses.asdict(manifest)
     data.update(training=_without_nan(data["training"]), evaluation=_without_nan(data["evaluation"]))
+    if not data["envelope"]["arm"]:
+        del data["envelope"]["arm"]  # readers that do not know it can run the policy
     if not data["images"]:
         del data["images"]  # readers that know no pictures can run the policy
     if not data["views"]:

@@ -84,6 +84,7 @@ class Bringup:
 
 EXECUTABLES = {
     "quadrotor_simulator": "simulator",
+    "vehicle": "vehicle",
     "policy": "policy",
     "setpoint": "setpoint",
     "supervisor": "supervisor",

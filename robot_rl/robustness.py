@@ -38,11 +38,12 @@ def robustness_rows(
 ) -> list[dict[str, Any]]:
     """One row per parameter: `score` with its range multiplied by each factor, the others as declared."""
     rows = []
+    declared = score(terms) if terms else 0.0  # the same in every row
     for index, term in enumerate(terms):
         row: dict[str, Any] = {"parameter": term.parameter, "low": term.low, "high": term.high}
         for factor in FACTORS:
             changed = (*terms[:index], widened(term, factor), *terms[index + 1 :])
-            row[f"x{factor:g}"] = score(changed)
+            row[f"x{factor:g}"] = declared if factor == 1.0 else score(changed)
         rows.append(row)
     return rows
 

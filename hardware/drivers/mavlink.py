@@ -42,6 +42,8 @@ _MESSAGES = {
     "SYS_STATUS": 1,
     "EXTENDED_SYS_STATE": 245,
 }
+_LATE_ARMING = 3.0
+"""s after `stop` in which a vehicle that arms is still stopped: the request may have been on its way."""
 _IGNORE_ATTITUDE = 128
 """ATTITUDE_TARGET_TYPEMASK: body rates and thrust count."""
 
@@ -63,8 +65,8 @@ class MavlinkDriver(ContextManager):
         self._watchdog = 1.0
         self._realtime = False
         self._problem = ""
-        self._stopping = False
-        self._asked_to_stop = 0.0
+        self._stopping = self._landing_seen = False
+        self._stopped_at = self._asked_to_stop = 0.0
         self._deciding = threading.Lock()
         """Held while requests are made and unmade, so that no late one follows a `stop` or `kill`."""
 
@@ -114,11 +116,12 @@ class MavlinkDriver(ContextManager):
         link, self._link = self._link, None
         if link is None:
             return
+        ours = self._stopping or self._arming.phase not in ("idle", "failed")  # not a pilot's
         self._arming.cancel()
         state = link.state
         try:
             end = time.monotonic() + 2.0
-            while state is not None and state.armed and not link.error and time.monotonic() < end:
+            while ours and state is not None and state.armed and not link.error and time.monotonic() < end:
                 if state.in_mode((state.autopilot.land,)):
                     break
                 with self._deciding:
@@ -244,7 +247,8 @@ class MavlinkDriver(ContextManager):
         """End the stream and have the autopilot land and disarm; it goes on by itself. Repeated until confirmed."""
         with self._deciding:
             self._arming.cancel()
-            self._stopping, self._asked_to_stop = True, 0.0
+            self._stopping, self._landing_seen = True, False
+            self._stopped_at, self._asked_to_stop = time.monotonic(), 0.0
             if self._link is not None and not self._link.error:
                 self._ask_to_stop(self._link, time.monotonic())
 
@@ -276,7 +280,13 @@ class MavlinkDriver(ContextManager):
             self._arming.cancel()
             self._problem = f"the vehicle {left} by itself: nothing is sent until arming is requested again"
         elif self._stopping:
-            self._ask_to_stop(link, now)
+            landing = state.in_mode((state.autopilot.land,))
+            # What a pilot does afterwards is the pilot's: flying on, or arming anew once a late arming was waited for.
+            taken = self._landing_seen and not landing
+            self._landing_seen |= landing
+            self._stopping = not taken and (state.armed or now - self._stopped_at < _LATE_ARMING)
+            if self._stopping:
+                self._ask_to_stop(link, now)
 
     def _heard(self, message: Any, received: float) -> None:
         if message.get_type() == "COMMAND_ACK":

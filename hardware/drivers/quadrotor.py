@@ -11,6 +11,8 @@ import numpy as np
 from hardware.drivers.driver import Command, Driver
 from policies.types import QuadrotorState
 
+QUADROTOR_DRIVERS = ("mavlink", "crazyflie")
+"""Names in `hardware.drivers.registry.DRIVERS` that drive quadrotors."""
 ArmingPhase: TypeAlias = Literal["idle", "streaming", "mode", "arming", "done", "failed"]
 """Where a request to fly is: none; sending idle set-points, changing the mode, arming; it follows; it was refused."""
 

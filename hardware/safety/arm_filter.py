@@ -24,11 +24,11 @@ import numpy as np
 
 from hardware.descriptions.arm import ArmDescription
 from hardware.drivers.driver import ArmSample
-from hardware.dynamics import mass_matrix
+from hardware.dynamics import bias_torques, mass_matrix
 from hardware.safety.arm_envelope import ArmEnvelope, joint_envelope
 from hardware.safety.barrier import Barred, BarrierConfig, BarrierFilter
 from hardware.safety.position_limits import JointLimiter
-from hardware.safety.torque_limits import TorqueLimitConfig, acceleration_bounds, approach, torque_limits
+from hardware.safety.torque_limits import TorqueLimitConfig, acceleration_bounds, approach, torque_limits, within
 from policies.types import JointPositions, JointTorques
 
 INTERVENTIONS = (
@@ -36,8 +36,10 @@ INTERVENTIONS = (
     "acceleration", "jerk", "torque", "torque_rate", "gripper",
 )  # fmt: skip
 """Names of what the filter counts."""
+_NO_GRAVITY = (0.0, 0.0, 0.0)
+"""Robots add gravity themselves."""
 _ABSURD = 1e3
-"""rad and rad/s: no sum over the joints of a robot is larger."""
+"""rad and rad/s: no joint of a robot has more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,10 @@ class ArmFilterConfig:
     """s, time constant with which joints brake when there is no torque command to follow."""
     inertia_period: float = 0.02
     """s between computations of the joint-space inertia: it changes as the arm moves, and costs most of the time."""
+    coriolis_period: float = 0.01
+    """s between computations of the Coriolis torques while a joint is fast."""
+    coriolis_speed: float = 0.3
+    """Share of the envelope's velocity from which a joint is fast: below, these torques are small."""
     torque: TorqueLimitConfig = TorqueLimitConfig()
     """How hard limits of position and velocity are kept by torques."""
     barrier: BarrierConfig | None = None
@@ -111,8 +117,10 @@ class ArmFilter:
         if self.config.barrier is not None:
             self._barrier = BarrierFilter(description, self.envelope, self.config.barrier)
         self._inertia_ticks = max(1, round(self.config.inertia_period * rate_hz))
+        self._coriolis_ticks = max(1, round(self.config.coriolis_period * rate_hz))
         self._inertia = self._inverse = np.eye(description.num_joints)
-        self._diagonal = np.ones(description.num_joints)
+        self._coriolis = np.zeros(description.num_joints)
+        self._bounds: tuple[np.ndarray, np.ndarray] | None = None
         self._tick = 0
         self._torques = np.zeros(description.num_joints)
         self._kind: type = JointTorques
@@ -177,6 +185,7 @@ class ArmFilter:
 
     def _filter_torques(self, wanted: np.ndarray | None, sample: ArmSample, age: float) -> np.ndarray:
         limit = self._joints.torque
+        self._bounds = None
         if wanted is not None and (np.abs(wanted) > limit).any():
             worst = int(np.argmax(np.abs(wanted) / limit))
             self._count("torque", f"{self._names[worst]}: {wanted[worst]:.1f} N m (limit {limit[worst]:.1f} N m)")
@@ -187,8 +196,9 @@ class ArmFilter:
             wanted = self._within_joint_limits(wanted, sample)
         # Braking may ask for more than there is.
         wanted = np.minimum(np.maximum(wanted, -limit), limit)
-        torques, share = approach(wanted, self._torques, self._torque_step)
-        if share < 1.0:
+        torques, arrived = approach(wanted, self._torques, self._torque_step)
+        if not arrived:
+            torques, _ = approach(wanted, self._torques, self._torque_step, self._safe_from(self._torques))
             way = np.abs(wanted - self._torques) / self._torque_step
             worst = int(np.argmax(way))
             self._count(
@@ -213,13 +223,8 @@ class ArmFilter:
 
     def _within_joint_limits(self, wanted: np.ndarray | None, sample: ArmSample) -> np.ndarray:
         q, qd = sample.joint_positions, sample.joint_velocities
-        # At the first tick, then at odd times, when the supervisor does not compute distances.
-        if self._tick == 0 or self._tick % self._inertia_ticks == 2 % self._inertia_ticks:
-            self._inertia = mass_matrix(self.description, q)
-            self._inverse = np.asarray(np.linalg.inv(self._inertia))
-            self._diagonal = self._inverse.diagonal().copy()
-        self._tick += 1
-        acceleration = -qd / self.config.stop_time if wanted is None else self._inverse @ wanted
+        self._update_dynamics(q, qd)
+        acceleration = -qd / self.config.stop_time if wanted is None else self._inverse @ (wanted - self._coriolis)
         if self._barrier is not None:
             barred = self._barrier.acceleration(acceleration, q, qd, self.dt)
             if barred.changed:
@@ -227,11 +232,10 @@ class ArmFilter:
                 if wanted is not None:
                     wanted = wanted + self._inertia @ (barred.values - acceleration)
                 acceleration = barred.values
-        lower, upper = acceleration_bounds(self._limits, q, qd, self._diagonal)
-        # Far beyond both limits of velocity the bounds may cross: either brakes.
-        kept = np.minimum(np.maximum(acceleration, np.minimum(lower, upper)), upper)
+        self._bounds = acceleration_bounds(self._limits, q, qd, acceleration, self._inertia)
+        kept = within(acceleration, *self._bounds)
         if wanted is None:
-            return self._inertia @ kept
+            return self._inertia @ kept + self._coriolis
         change = kept - acceleration
         if not change.any():
             return wanted
@@ -243,6 +247,28 @@ class ArmFilter:
             f"or {self._limits.velocity[worst]:.2f} rad/s",
         )
         return wanted + self._inertia @ change
+
+    def _update_dynamics(self, q: np.ndarray, qd: np.ndarray) -> None:
+        """Inertia and Coriolis torques, each now and then and not at the same tick, for they cost time."""
+        # At the first tick, then at odd times, when the supervisor does not compute distances.
+        if self._tick == 0 or self._tick % self._inertia_ticks == 2 % self._inertia_ticks:
+            self._inertia = mass_matrix(self.description, q)
+            self._inverse = np.asarray(np.linalg.inv(self._inertia))
+        if self._tick % self._coriolis_ticks == 0:
+            fast = bool((np.abs(qd) > self.config.coriolis_speed * self._joints.velocity).any())
+            self._coriolis = bias_torques(self.description, q, qd, _NO_GRAVITY) if fast else np.zeros_like(q)
+        self._tick += 1
+
+    def _safe_from(self, torques: np.ndarray) -> np.ndarray | None:
+        """The torques next to these that keep the bounds of this tick; None if these keep them."""
+        if self._bounds is None:
+            return None
+        acceleration = self._inverse @ (torques - self._coriolis)
+        change = within(acceleration, *self._bounds) - acceleration
+        if not change.any():
+            return None
+        safe: np.ndarray = torques + self._inertia @ change
+        return np.clip(safe, -self._joints.torque, self._joints.torque)
 
     # Positions
 
@@ -321,8 +347,9 @@ class ArmFilter:
         """Whether the joints' state can be reckoned with."""
         q, qd = sample.joint_positions, sample.joint_velocities
         shape = self._torques.shape
-        # A sum that is not a number compares as false; a large one is no measurement.
-        return q.shape == shape and qd.shape == shape and float(np.abs(q).sum() + np.abs(qd).sum()) < _ABSURD
+        # What is not a number compares as false; a large one is no measurement.
+        good: bool = q.shape == shape and qd.shape == shape and np.abs(q).max() < _ABSURD and np.abs(qd).max() < _ABSURD
+        return bool(good)
 
     def _count(self, name: str, sentence: str) -> None:
         self.interventions[name] += 1

@@ -101,8 +101,7 @@ class ArmStateInput(StampedInput):
             expected = 6 if name == "wrench" else count
             if not isinstance(values, np.ndarray) or values.shape != (expected,):
                 return self.refuse("shape", f"has {np.size(values)} {name}; expected {expected}: is a joint missing?")
-            # The sum of finite numbers is finite, or too large to mean anything.
-            if not math.isfinite(values.sum()):
+            if not np.isfinite(values).all():
                 bad = [i for i in range(expected) if not math.isfinite(values[i])]
                 where = ", ".join(self.names[i] for i in bad) if expected == count else str(bad)
                 return self.refuse("not_finite", f"has non-finite {name}: {where}")
@@ -155,7 +154,7 @@ class ArmCommandInput(StampedInput):
         expected = 6 if isinstance(command, CartesianTwist) else len(self.names)
         if values.shape != (expected,) or gripper.size != 1:
             return self.refuse("shape", f"has {values.size} values, {gripper.size} grippers; expected {expected}, 1")
-        if not (math.isfinite(values.sum()) and math.isfinite(float(gripper.reshape(-1)[0]))):
+        if not (np.isfinite(values).all() and math.isfinite(float(gripper.reshape(-1)[0]))):
             return self.refuse("not_finite", f"is {values.tolist()}, gripper {gripper.tolist()}")
         if problem := self._check_size(command, values, measured):
             return problem

@@ -1,20 +1,25 @@
 """Torques that cannot carry a joint beyond its limits of position and velocity, however long they are asked for.
 
-Per joint, the acceleration that a torque makes is kept below
+Per joint, e = v_allowed(q) - q̇ is the velocity that is left, where v_allowed is the velocity limit, and towards a
+position limit at distance d the velocity sqrt(2 a_brake d) from which the joint still stops before it. A torque makes
+the acceleration q̈ = M⁻¹ (τ - c), with Coriolis torques c: an arm that spins and folds would go beyond its limits
+without them. It goes on using up e until it is taken back, which takes the time T = q̈ / J at the torques' rate, all
+joints together. So the acceleration is kept below
 
-    a = min(e / T, sqrt(ρ e)) + feedforward,        e = v_allowed(q) - q̇
+    a = min(e / response, sqrt(J² h² + 2 J e) - J h) - a_falling        (a h + a² / 2J = e)
 
-where v_allowed is the velocity limit, and towards a position limit at distance d the velocity sqrt(2 a_brake d) from
-which the joint still stops before it; ρ is the rate of acceleration that the torque's rate makes, so that the
-torque can be taken back before e is used up. The same holds in the other direction. Beyond a limit v_allowed points
-back into the range. This is a barrier condition of relative degree two on each limit (Nguyen and Sreenath,
-"Exponential control barrier functions", 2016), solved in closed form by giving every joint its own acceleration:
+with h the time until a change acts, J the rate at which this joint's acceleration can be taken back together with
+those of all others that are about to use up their e, and a_falling the rate at which v_allowed itself falls. The same
+holds in the other direction. Beyond a limit v_allowed points back into the range. This is a barrier condition of
+relative degree two on each limit (Nguyen and Sreenath, "Exponential control barrier functions", 2016), solved in
+closed form by giving every joint its own acceleration:
 
-    τ' = τ + M (clip(q̈, lower, upper) - q̈),        q̈ = M⁻¹ τ
+    τ' = τ + M (clip(q̈, lower, upper) - q̈)
 
 so that torques within the limits pass unchanged, and a limited joint leaves the others' accelerations alone. The rate
-of torques is kept by `approach`, a common share of the way for all joints: it does not turn the acceleration, and
-what lies between two torques that keep the bounds keeps them too.
+of torques is kept by `approach`, which first takes back what the torques of the last tick would do beyond the bounds,
+and gives the rest of the rate to what is asked, as a common share of the way for all joints: it does not turn the
+acceleration, and what lies between two torques that keep the bounds keeps them too.
 """
 
 from __future__ import annotations
@@ -29,20 +34,26 @@ from hardware.safety.arm_envelope import ArmEnvelope, joint_envelope
 
 _SIGNS = np.array([[1.0], [-1.0]])
 """Towards the upper limit, towards the lower."""
+_ROUNDING = 1e-10
+"""Share of a step by which rounded differences may exceed it: a controller that keeps the rate is not touched."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TorqueLimitConfig:
     """How hard limits are kept."""
 
-    velocity_share: float = 0.9
-    """Share of the envelope's velocity that is aimed at: the rest takes up what other joints' motion does."""
-    response_time: float = 0.03
-    """s, T: time constant with which a velocity approaches its bound."""
+    velocity_share: float = 0.95
+    """Share of the envelope's velocity that is aimed at: the rest takes up what changes between two computations."""
+    response_time: float = 0.008
+    """s: shortest time constant with which a velocity approaches its bound."""
+    return_time: float = 0.02
+    """s: time constant with which a velocity beyond its bound comes back."""
+    delay: float = 0.003
+    """s, h: time until a change of torque acts."""
     brake_share: float = 0.25
     """Share of the torque limits that braking before a position limit may need, at the largest inertia."""
-    rate_share: float = 0.25
-    """Share of the torque's rate that may be counted on to take an acceleration back."""
+    return_rate_share: float = 0.25
+    """Share of the torque's rate with which a velocity beyond its bound comes back."""
     lag: float = 0.025
     """s that braking takes to build up: positions are foreseen by it."""
     return_gain: float = 5.0
@@ -92,20 +103,19 @@ def torque_limits(
 
 
 def acceleration_bounds(
-    limits: TorqueLimits, q: np.ndarray, qd: np.ndarray, inverse_inertia: np.ndarray
+    limits: TorqueLimits, q: np.ndarray, qd: np.ndarray, acceleration: np.ndarray, inertia: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest acceleration (..., n) rad/s² that keep the limits.
+    """Lowest and highest acceleration (n,) rad/s² that keep the limits.
 
     Args:
         limits: Of the robot.
-        q: Shape (..., n), rad.
-        qd: Shape (..., n), rad/s.
-        inverse_inertia: Shape (..., n), 1/(kg m²), diagonal of the inverse joint-space inertia.
+        q: Shape (n,), rad.
+        qd: Shape (n,), rad/s.
+        acceleration: Shape (n,), rad/s², that is asked for: what has to be taken back at once depends on it.
+        inertia: Shape (n, n), kg m², in joint space.
     """
     config = limits.config
-    # Both directions at once: along the last axis but one towards the upper limit, then towards the lower.
-    q, qd = q[..., None, :], qd[..., None, :]
-    jerk = (config.rate_share * limits.torque_rate * inverse_inertia)[..., None, :]
+    # Both directions at once: rows towards the upper limit, then towards the lower.
     velocity = _SIGNS * qd
     towards = np.maximum(velocity, 0.0)
     distance = limits.edges - _SIGNS * q - config.lag * towards
@@ -114,18 +124,54 @@ def acceleration_bounds(
     falling = limits.braking * np.minimum(towards / np.maximum(allowed, 1e-6), 1.0) * (allowed < limits.velocity)
     back = np.maximum(config.return_gain * np.minimum(distance, 0.0), -0.5 * limits.velocity)
     left = allowed + back - velocity
+    # How fast a joint's acceleration alone can be changed, all joints' torques taking part.
+    alone = np.min(limits.torque_rate[:, None] / np.maximum(np.abs(inertia), 1e-9), axis=0)
+    asked = np.maximum(_SIGNS * acceleration, 0.0)
+    urgent = np.where(2.0 * asked * config.delay + asked * asked / alone > left, asked, 0.0)
+    time = float(np.max(np.abs(inertia @ (urgent[0] - urgent[1])) / limits.torque_rate))
+    jerk = np.where(urgent > 0.0, np.minimum(alone, urgent / max(time, 1e-9)), alone)
     size = np.abs(left)
-    bound = np.sign(left) * np.minimum(size / config.response_time, np.sqrt(jerk * size)) - falling
-    return -bound[..., 1, :], bound[..., 0, :]
+    lead = jerk * config.delay
+    onward = np.minimum(size / config.response_time, np.sqrt(lead * lead + 2.0 * jerk * size) - lead)
+    return_ = np.minimum(size / config.return_time, np.sqrt(config.return_rate_share * alone * size))
+    bound = np.where(left > 0.0, onward, -return_) - falling
+    return -bound[1], bound[0]
 
 
-def approach(target: np.ndarray, previous: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, float]:
+def within(acceleration: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """Accelerations (n,) within bounds; far beyond both limits of velocity those may cross: then either brakes."""
+    return np.minimum(np.maximum(acceleration, np.minimum(lower, upper)), upper)
+
+
+def approach(
+    target: np.ndarray, previous: np.ndarray, step: np.ndarray, safe: np.ndarray | None = None
+) -> tuple[np.ndarray, bool]:
     """As far as possible from `previous` (n,) to `target` (n,) with no joint changing by more than `step` (n,).
 
+    Args:
+        target: What is asked for, N m.
+        previous: What the robot makes now, N m.
+        step: Largest change, N m.
+        safe: Where to go first; None: straight to the target.
+
     Returns:
-        What is reached, and the share of the way, 1.0 if all of it.
+        What is reached, and whether that is the target. Differences of rounded numbers count as within the step.
     """
-    way = target - previous
-    share = float(np.min(step / np.maximum(np.abs(way), step)))
+    if (np.abs(target - previous) <= (1.0 + _ROUNDING) * step).all():
+        return target, True
+    reached = previous
+    if safe is not None:
+        reached, whole = _go(previous, safe, previous, step)
+        if not whole:
+            return reached, False
+    return _go(reached, target, previous, step)[0], False
+
+
+def _go(start: np.ndarray, end: np.ndarray, middle: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, bool]:
+    """From `start` towards `end` as far as `middle` ± `step` goes, and whether that is the end."""
+    way = end - start
+    room = np.maximum(np.where(way > 0.0, middle + step - start, start - middle + step), 0.0)
+    size = np.abs(way)
+    share = float(np.min(room / np.maximum(size, 1e-12)))
     # Clipped once more: a share is rounded.
-    return (target, 1.0) if share >= 1.0 else (np.clip(previous + share * way, previous - step, previous + step), share)
+    return np.clip(start + min(share, 1.0) * way, middle - step, middle + step), share >= 1.0

@@ -5,7 +5,6 @@ Python only starts it, passes on what the face wants, and says how it goes, some
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,16 @@ from hardware.realtime.loop import DeadlineLoop
 from hardware.realtime.seqlock import SlotReader, SlotWriter
 from policies.bundle import read_manifest
 from policies.manifest import Manifest
-from robot_rl.export_c.compiled import CompiledPolicy, compile_library
-from robot_rl.export_c.writer import write_c
+from robot_rl.export_c.compiled import CompiledPolicy
+from robot_rl.native.cache import compiled
 from robot_rl.native.loop import Input, NativeConfig, NativeLoop, Output
 from robot_rl.nodes.process import StopRequest
 from robot_rl.planes import records
 from robot_rl.planes.settings import PolicyConfig, from_json
 
 _HOUSEKEEPING_HZ = 50.0
+_BOOT_ERROR = 1e-4
+"""Largest difference to the bundle's stored, normalized actions with which a compiled policy may start."""
 
 
 class NativeArmPolicy:
@@ -141,15 +142,16 @@ def main(argument: str, stop: StopRequest) -> int:
     config = from_json(PolicyConfig, argument)
     description = load_arm(config.robot)
     _, manifest = read_manifest(config.bundle, description.interface)
-    with tempfile.TemporaryDirectory(prefix="robot-rl-policy-") as folder:
-        library = compile_library(write_c(config.bundle, Path(folder) / "c"))
-        native = NativeArmPolicy(CompiledPolicy(library, manifest), description.num_joints, config, Path(config.folder))
-        try:
-            loop = DeadlineLoop(_HOUSEKEEPING_HZ)
-            while not stop.requested:
-                loop.wait()
-                native.tick()
-                native.publish(loop.ticks)
-        finally:
-            native.close()
+    policy = CompiledPolicy(compiled(config.bundle), manifest)
+    if not (error := policy.boot_test()) <= _BOOT_ERROR:
+        raise ValueError(f"policy {config.bundle!r} in C differs from its stored actions by {error:.1e}")
+    native = NativeArmPolicy(policy, description.num_joints, config, Path(config.folder))
+    try:
+        loop = DeadlineLoop(_HOUSEKEEPING_HZ)
+        while not stop.requested:
+            loop.wait()
+            native.tick()
+            native.publish(loop.ticks)
+    finally:
+        native.close()
     return 0

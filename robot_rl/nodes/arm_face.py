@@ -24,6 +24,7 @@ from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.process import PARENT_VARIABLE, REALTIME_VARIABLE
 from robot_rl.nodes.running import NodeError
 from robot_rl.planes.client import PlanesClient
+from robot_rl.planes.processes import module_of
 from robot_rl.planes.settings import to_json
 
 _PATIENCE, _LITTLE_PATIENCE = 3.0, 0.5
@@ -58,7 +59,7 @@ class PlaneProcess:
             config = dataclasses.replace(config, realtime=ordinary)
         environment = {**os.environ, PARENT_VARIABLE: str(os.getpid()), "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "robot_rl.planes", name, to_json(config)],
+            [sys.executable, "-m", "robot_rl.planes", module_of(name, config), to_json(config)],
             stdin=subprocess.DEVNULL,
             env=environment,
         )

@@ -13,6 +13,8 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus
 
 import policies
+from robot_rl.errors import UserError
+from robot_rl.native.cache import compiled
 from robot_rl.nodes.arm_face import ArmFace, ArmFaceConfig, PlaneProcess
 from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.running import run
@@ -28,6 +30,7 @@ class PolicyNodeConfig(ArmFaceConfig):
     """Parameters of the node."""
 
     policy: str = parameter("arm-reach", "Policy bundle: a folder, or a name in the zoo.")
+    native: bool = parameter(False, "Run the policy as compiled C in a thread of its own; needs a C compiler.")
     max_object_age: float = parameter(
         0.5, "s: an object that was seen longer ago is not seen, and there is no command.", low=0.02, high=60.0
     )
@@ -48,6 +51,11 @@ class PolicyNode(ArmFace):
         super().configure()
         manifest = policies.load(self.settings.policy, robot=self.interface).manifest
         check_signals(self.settings.policy, manifest.robot.signals)
+        if self.settings.native:
+            try:
+                compiled(self.settings.policy)
+            except UserError as error:
+                raise ValueError(f"parameter native: {error}") from error
         self.get_logger().info(
             f"policy {manifest.name} (task {manifest.task}) for {self.interface.name} at "
             f"{manifest.control_rate_hz:g} Hz"
@@ -66,6 +74,7 @@ class PolicyNode(ArmFace):
                     folder=str(self.slots.path),
                     robot=config.robot,
                     bundle=config.policy,
+                    native=config.native,
                     max_object_age=config.max_object_age,
                 ),
             )

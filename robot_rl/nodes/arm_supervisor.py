@@ -28,7 +28,7 @@ from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.publishers import FirstPublisher, source_of
 from robot_rl.nodes.running import NodeError, run
 from robot_rl.planes.client import PlanesClient, Request, Status
-from robot_rl.planes.settings import ControlConfig
+from robot_rl.planes.settings import ControlConfig, arm_envelope
 
 _LEVELS = {"idle": DiagnosticStatus.OK, "armed": DiagnosticStatus.OK, "active": DiagnosticStatus.OK}
 _STILL = 0.5
@@ -301,11 +301,7 @@ def control_config(config: SupervisorConfig, robot: policies.RobotInterface) -> 
     if not config.policy:
         return ControlConfig(**common, policy_rate_hz=1.0 / config.twist_period)
     manifest = policies.load(config.policy, robot=robot).manifest
-    envelope = {
-        "state_age": list(manifest.envelope.state_age),
-        "command_age_periods": manifest.envelope.command_age_periods,
-    }
-    return ControlConfig(**common, policy_rate_hz=manifest.control_rate_hz, envelope=envelope)
+    return ControlConfig(**common, policy_rate_hz=manifest.control_rate_hz, envelope=arm_envelope(manifest))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

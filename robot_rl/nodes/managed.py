@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
@@ -27,7 +27,11 @@ from robot_rl.nodes.running import Face, StartError
 REFUSALS = (ValueError, OSError, SlotError, DriverError)
 """What `configure` and `activate` raise to refuse, with the reason in one sentence."""
 _REPORT_PERIOD = 1.0
+_CHANGES = 0.1
+"""s at least between two reports of the same level."""
 Settings = TypeVar("Settings", bound="ManagedConfig")
+Values: TypeAlias = "Mapping[str, Any] | Callable[[], Mapping[str, Any]]"
+"""Values for `/diagnostics`; a function where they cost something, called when they are published."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,7 @@ class Managed(LifecycleNodeMixin, Face):
         """Why the last transition failed, in one sentence."""
         self.active = False
         """Whether the node is in the state `active`."""
+        self._starting = False
         self._next_report = 0.0
         self._reported: tuple[bytes, str] | None = None
         self._diagnostics = qos.publisher(self, DiagnosticArray, "/diagnostics", qos.SENSOR_PUBLISHER)
@@ -74,8 +79,8 @@ class Managed(LifecycleNodeMixin, Face):
     def work(self) -> None:
         """Called every period while active."""
 
-    def describe(self) -> tuple[bytes, str, Mapping[str, Any]]:
-        """Level, summary and values for `/diagnostics` while active."""
+    def describe(self) -> tuple[bytes, str, Values]:
+        """Level, summary and values for `/diagnostics` while active; asked for at every tick."""
         return DiagnosticStatus.OK, "active", {}
 
     # The life cycle
@@ -84,9 +89,11 @@ class Managed(LifecycleNodeMixin, Face):
         """Configure and activate, unless a manager shall."""
         if not self.settings.autostart:
             return
+        self._starting = True  # what refuses is told once, by who started it
         for step in (self.trigger_configure, self.trigger_activate):
             if step() != TransitionCallbackReturn.SUCCESS:
                 raise StartError(self.problem or "a transition failed, see above")
+        self._starting = False
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """From `unconfigured` to `inactive`."""
@@ -123,8 +130,14 @@ class Managed(LifecycleNodeMixin, Face):
         if self.active:
             self.work()
         level, summary, values = self._describe()
-        if time.monotonic() >= self._next_report or (level, summary) != self._reported:
-            self._next_report, self._reported = time.monotonic() + _REPORT_PERIOD, (level, summary)
+        now = time.monotonic()
+        before = self._reported
+        # A text may tell an age, which is another one at every tick.
+        changed = before is None or level != before[0]
+        changed |= before is not None and summary != before[1] and now >= self._next_report - _REPORT_PERIOD + _CHANGES
+        if now >= self._next_report or changed:
+            self._next_report, self._reported = now + _REPORT_PERIOD, (level, summary)
+            values = values() if callable(values) else values
             name = f"{self.get_fully_qualified_name()}: {self.part}"
             self._diagnostics.publish(
                 messages.diagnostics_message(name, self.hardware_id, level, summary, values, self.now())
@@ -165,7 +178,8 @@ class Managed(LifecycleNodeMixin, Face):
             action()
         except REFUSALS as error:
             self.problem = " ".join(str(error).split())
-            self.get_logger().error(f"{action.__name__} refused: {self.problem}")
+            if not self._starting:
+                self.get_logger().error(f"{action.__name__} refused: {self.problem}")
             if undo is not None:
                 undo()
             return TransitionCallbackReturn.FAILURE
@@ -177,7 +191,7 @@ class Managed(LifecycleNodeMixin, Face):
         self.deactivate()
         self.cleanup()
 
-    def _describe(self) -> tuple[bytes, str, Mapping[str, Any]]:
+    def _describe(self) -> tuple[bytes, str, Values]:
         if self.active:
             return self.describe()
         if self.problem:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Odometry
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import MultiDOFJointTrajectory
@@ -18,13 +20,14 @@ from hardware.realtime.histogram import Histogram
 from policies.types import QuadrotorSetpoint
 from robot_rl.control import PolicyRunner
 from robot_rl.flight_policy import load_flight_policy
-from robot_rl.nodes import messages, parameters, qos
+from robot_rl.nodes import messages, qos
+from robot_rl.nodes.managed import Managed, ManagedConfig, Values
 from robot_rl.nodes.parameters import parameter
-from robot_rl.nodes.running import Face, run
+from robot_rl.nodes.running import run
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyConfig:
+class PolicyConfig(ManagedConfig):
     """Parameters of the node."""
 
     policy: str = parameter(
@@ -38,40 +41,68 @@ class PolicyConfig:
     body_frame: str = parameter(messages.BODY_FRAME, "Frame that twists must be given in.")
 
 
-class PolicyNode(Face):
+class PolicyNode(Managed):
     """Thin face on `PolicyRunner`: no decision about flying is made here."""
 
+    part = "policy"
     priority = 10
 
     def __init__(self) -> None:
-        super().__init__("policy")
-        self.config = config = parameters.read(self, PolicyConfig)
-        self.interface = load_description(config.robot).interface
-        bundle = load_flight_policy(config.policy, self.interface, config.robot)
-        self.runner = PolicyRunner(bundle)
-        self.period = 1.0 / bundle.manifest.control_rate_hz
+        super().__init__("policy", PolicyConfig)
+        self.config = self.settings
         self._mode = ""
+        self._commands: Publisher | None = None
+        self._forget()
+        when = self.when_active
+        self._actions = qos.publisher(self, Float64MultiArray, "policy/action", qos.SENSOR_PUBLISHER)
+        qos.subscription(self, Odometry, "odom", when(self._on_odometry), qos.SENSOR_READER)
+        qos.subscription(self, MultiDOFJointTrajectory, "setpoint", when(self._on_setpoint), qos.COMMAND_READER)
+        qos.subscription(self, String, "supervisor/status", self._on_status, qos.STATUS)
+
+    def _forget(self) -> None:
         self._setpoint: QuadrotorSetpoint | None = None
         self._setpoint_time = 0.0
         self._refusal = ""
         self._silence = ""
         self._work = Histogram()
-        self._next_report = 0.0
-        self._reported = ""
+
+    # The life cycle
+
+    def configure(self) -> None:
+        """Load the bundle, replay its stored actions, and check it against the robot's description."""
+        config = self.config
+        self.interface = load_description(config.robot).interface
+        self.hardware_id = self.interface.name
+        bundle = load_flight_policy(config.policy, self.interface, config.robot)
+        self.runner = PolicyRunner(bundle)
+        self.set_period(1.0 / bundle.manifest.control_rate_hz)
         self._commands = qos.publisher(self, JointState, "policy/motor_commands", qos.command_publisher(self.period))
-        self._actions = qos.publisher(self, Float64MultiArray, "policy/action", qos.SENSOR_PUBLISHER)
-        self._diagnostics = qos.publisher(self, DiagnosticArray, "/diagnostics", qos.SENSOR_PUBLISHER)
-        qos.subscription(self, Odometry, "odom", self._on_odometry, qos.SENSOR_READER)
-        qos.subscription(self, MultiDOFJointTrajectory, "setpoint", self._on_setpoint, qos.COMMAND_READER)
-        qos.subscription(self, String, "supervisor/status", self._on_status, qos.STATUS)
-        self.runner.activate(self.now())
         self.get_logger().info(
             f"policy {config.policy} (task {bundle.manifest.task}) for {self.interface.name} "
             f"at {bundle.manifest.control_rate_hz:g} Hz"
         )
 
-    def tick(self) -> None:
+    def activate(self) -> None:
+        """Begin to command, from a fresh memory."""
+        self._forget()
+        self.runner.activate(self.now())
+
+    def deactivate(self) -> None:
+        """Command nothing: the supervisor holds the position, and then brings the vehicle down."""
+        if hasattr(self, "runner"):
+            self.runner.deactivate()
+
+    def cleanup(self) -> None:
+        """Let go of what `configure` made."""
+        if self._commands is not None:
+            self.destroy_publisher(self._commands)
+            self._commands = None
+
+    # While active
+
+    def work(self) -> None:
         """One control period."""
+        assert self._commands is not None
         begin = time.perf_counter()
         now = self.now()
         self._stand_still(now)
@@ -84,9 +115,6 @@ class PolicyNode(Face):
             self._actions.publish(messages.action_message(output.action))
         self._work.record(time.perf_counter() - begin)
         self._silence = output.reason if output.command is None else ""
-        if begin >= self._next_report or self._silence != self._reported:
-            self._next_report, self._reported = begin + 1.0, self._silence
-            self._report()
 
     def _on_odometry(self, message: Odometry) -> None:
         try:
@@ -122,7 +150,7 @@ class PolicyNode(Face):
     def _on_status(self, message: String) -> None:
         """Start with fresh memory whenever the supervisor hands the robot over."""
         mode = messages.status_from_message(message).mode
-        if mode == "active" and self._mode != "active":
+        if self.active and mode == "active" and self._mode != "active":
             self.runner.activate(self.now())
             self.schedule.lateness, self._work = (
                 Histogram(),
@@ -135,10 +163,14 @@ class PolicyNode(Face):
             self._refusal = refusal
             self.get_logger().warning(f"input refused: {refusal}", throttle_duration_sec=1.0)
 
-    def _report(self) -> None:
-        level = DiagnosticStatus.WARN if self._silence else DiagnosticStatus.OK
-        summary = f"no command: {self._silence}" if self._silence else "commanding"
-        values = {
+    def describe(self) -> tuple[bytes, str, Values]:
+        """Whether it commands, and why not."""
+        if self._silence:
+            return DiagnosticStatus.WARN, f"no command: {self._silence}", self._values
+        return DiagnosticStatus.OK, "commanding", self._values
+
+    def _values(self) -> Mapping[str, Any]:
+        return {
             "policy": self.config.policy,
             "control rate": 1.0 / self.period,
             "last refused input": self._refusal,
@@ -147,10 +179,6 @@ class PolicyNode(Face):
             "timing.policy_step": self._work.to_chart(),
             **self.runner.diagnostics(),
         }
-        name = f"{self.get_fully_qualified_name()}: policy"
-        self._diagnostics.publish(
-            messages.diagnostics_message(name, self.interface.name, level, summary, values, self.now())
-        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

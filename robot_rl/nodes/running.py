@@ -66,6 +66,12 @@ class Face(Node):
         """Whether `/clock` drives this node."""
         return bool(self.get_parameter("use_sim_time").value)
 
+    def set_period(self, period: float) -> None:
+        """Tick every `period` s from now on; also while the node runs."""
+        self.period = period
+        if hasattr(self, "schedule"):
+            self.schedule = Schedule(period, self.now() if self.simulated_time else time.monotonic())
+
     def started(self) -> None:
         """Called once, before the first tick; what it raises is a refusal to start, as from `__init__`."""
 

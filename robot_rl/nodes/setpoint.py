@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Odometry
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -17,9 +17,10 @@ from hardware import setpoints
 from policies import rotation
 from policies.types import QuadrotorSetpoint, QuadrotorState
 from robot_rl.mission import KINDS, MissionConfig, Phase, at, plan
-from robot_rl.nodes import messages, parameters, qos
+from robot_rl.nodes import messages, qos
+from robot_rl.nodes.managed import Managed, ManagedConfig, Values
 from robot_rl.nodes.parameters import parameter
-from robot_rl.nodes.running import Face, run
+from robot_rl.nodes.running import run
 
 _AIRBORNE = ("active", "holding", "level", "descending")
 _STILL_CLOCK = 0.5
@@ -27,7 +28,7 @@ _STILL_CLOCK = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetpointConfig:
+class SetpointConfig(ManagedConfig):
     """Parameters of the node; those of the mission as in `robot_rl.mission.MissionConfig`."""
 
     mission: str = parameter("hover", "What to fly once armed.", choices=KINDS)
@@ -48,33 +49,54 @@ class SetpointConfig:
     landing_speed: float = parameter(0.3, "m/s at most on the way down.", low=0.05, high=2.0)
 
 
-class SetpointNode(Face):
+class SetpointNode(Managed):
     """Publishes where to be now; stands still on the ground until armed."""
 
+    part = "mission"
+
     def __init__(self) -> None:
-        super().__init__("setpoint")
-        self.config = config = parameters.read(self, SetpointConfig)
-        names = {f.name for f in fields(MissionConfig)} - {"kind"}
-        self.mission_config = MissionConfig(kind=config.mission, **{name: getattr(config, name) for name in names})
-        plan(self.mission_config, np.zeros(3), 0.0)  # refuses a bad mission now, not when armed
-        self.period = 1.0 / config.rate
+        super().__init__("setpoint", SetpointConfig)
+        self.config = config = self.settings
+        self.set_period(1.0 / config.rate)
         self._state: QuadrotorState | None = None
-        self._mission: tuple[Phase, ...] = ()
-        self._elapsed = 0.0
-        self._last_tick = 0.0
-        self._phase = ""
         self._mode = ""
-        self._over = False
-        self._next_report = 0.0
+        self._last_tick = 0.0
+        self._forget()
         self._setpoints = qos.publisher(self, MultiDOFJointTrajectory, "setpoint", qos.command_publisher(self.period))
         self._phases = qos.publisher(self, String, "setpoint/phase", qos.STATUS)
-        self._diagnostics = qos.publisher(self, DiagnosticArray, "/diagnostics", qos.SENSOR_PUBLISHER)
         qos.subscription(self, Odometry, "odom", self._on_odometry, qos.SENSOR_READER)
         qos.subscription(self, String, "supervisor/status", self._on_status, qos.STATUS)
         self._disarm = self.create_client(Trigger, "disarm")
-        self.get_logger().info(f"mission {config.mission}; it starts when the supervisor is armed")
 
-    def tick(self) -> None:
+    def _forget(self) -> None:
+        self._mission: tuple[Phase, ...] = ()
+        self._elapsed = 0.0
+        self._phase = ""
+        self._over = False
+
+    # The life cycle
+
+    def configure(self) -> None:
+        """Plan the mission once, so that a bad one is refused now and not when armed."""
+        names = {f.name for f in fields(MissionConfig)} - {"kind"}
+        config = self.config
+        self.mission_config = MissionConfig(kind=config.mission, **{name: getattr(config, name) for name in names})
+        plan(self.mission_config, np.zeros(3), 0.0)
+
+    def activate(self) -> None:
+        """Begin: in the air with the mission from where the vehicle is, on the ground once it is armed."""
+        self._forget()
+        self._last_tick = self.now()
+        if self._mode in _AIRBORNE:
+            self._begin()
+        self.get_logger().info(f"mission {self.config.mission}; it starts when the supervisor is armed")
+
+    def deactivate(self) -> None:
+        """Say nothing more: the policy stands still at the last set-point."""
+
+    # While active
+
+    def work(self) -> None:
         """Publish the set-point of this instant."""
         now = self.now()
         passed, self._last_tick = min(now - self._last_tick, _STILL_CLOCK), now
@@ -94,9 +116,6 @@ class SetpointNode(Face):
             self._phase = phase
             self._phases.publish(String(data=phase))
             self.get_logger().info(f"phase {phase}")
-            self._report(now)
-        if time.monotonic() >= self._next_report:
-            self._report(now)
 
     def _finish(self) -> None:
         """Ask for disarming once the mission is over; the supervisor's status tells that it has happened."""
@@ -117,30 +136,34 @@ class SetpointNode(Face):
 
     def _on_status(self, message: String) -> None:
         mode = messages.status_from_message(message).mode
-        if mode == "active" and self._mode not in _AIRBORNE and self._state is not None:
-            yaw = float(rotation.yaw_of(self._state.orientation))
-            self._mission = plan(self.mission_config, self._state.position, yaw)
-            self._elapsed, self._over = 0.0, False
+        if self.active and mode == "active" and self._mode not in _AIRBORNE:
+            self._begin()
         elif mode not in _AIRBORNE and not self._over:
             self._mission = ()
         self._mode = mode
 
+    def _begin(self) -> None:
+        if self._state is not None:
+            yaw = float(rotation.yaw_of(self._state.orientation))
+            self._mission = plan(self.mission_config, self._state.position, yaw)
+            self._elapsed, self._over = 0.0, False
+
     def _stand(self, state: QuadrotorState) -> QuadrotorSetpoint:
         return setpoints.hover(state.position, float(rotation.yaw_of(state.orientation)), like=state.position)
 
-    def _report(self, now: float) -> None:
-        self._next_report = time.monotonic() + 1.0
+    def describe(self) -> tuple[bytes, str, Values]:
+        """The phase of the mission."""
         level = DiagnosticStatus.WARN if self._state is None else DiagnosticStatus.OK
-        summary = "no odometry yet" if self._state is None else self._phase
-        values = {
+        return level, "no odometry yet" if self._state is None else self._phase, self._values
+
+    def _values(self) -> Mapping[str, Any]:
+        return {
             "mission": self.config.mission,
             "phase": self._phase,
             "elapsed": self._elapsed,
             "skipped periods": self.schedule.skipped,
             "timing.setpoint_lateness": self.schedule.lateness.to_chart(),
         }
-        name = f"{self.get_fully_qualified_name()}: mission"
-        self._diagnostics.publish(messages.diagnostics_message(name, "", level, summary, values, now))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

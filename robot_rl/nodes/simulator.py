@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import yaml
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Odometry
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Imu, JointState
@@ -17,11 +18,12 @@ from std_srvs.srv import Trigger
 
 from hardware.descriptions import load_quadrotor
 from hardware.realtime.histogram import Histogram
-from robot_rl.nodes import messages, parameters, qos
+from robot_rl.nodes import messages, qos
+from robot_rl.nodes.managed import Managed, ManagedConfig, Values
 from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.process import give_up_priority
 from robot_rl.nodes.publishers import FirstPublisher, source_of
-from robot_rl.nodes.running import Face, StartError, run
+from robot_rl.nodes.running import StartError, run
 from sim.driver import SimulatedQuadrotor
 
 _CATCH_UP = 0.05
@@ -30,7 +32,7 @@ catching up would hold it up again."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulatorConfig:
+class SimulatorConfig(ManagedConfig):
     """Parameters of the node."""
 
     robot: str = parameter("crazyflie", "Robot description: a name, or the path of a YAML file.")
@@ -46,15 +48,37 @@ class SimulatorConfig:
     )
 
 
-class Simulator(Face):
+class Simulator(Managed):
     """Advances the vehicle with the clock and speaks for its sensors and motors."""
 
+    part = "vehicle"
     needs_message_info = True
     priority = 30
 
     def __init__(self) -> None:
-        super().__init__("simulator")
-        self.config = config = parameters.read(self, SimulatorConfig)
+        super().__init__("simulator", SimulatorConfig)
+        self.config = config = self.settings
+        self._silent_until = {"odom": 0.0, "imu": 0.0}
+        self._stamp = 0.0
+        self._slip = 0.0
+        self._first = FirstPublisher()
+        self._refusal = ""
+        self._refused = 0
+        self._work = Histogram()
+        self._odom = qos.publisher(self, Odometry, "odom", qos.SENSOR_PUBLISHER)
+        self._imu = qos.publisher(self, Imu, "imu", qos.SENSOR_PUBLISHER)
+        self._clock_out = qos.publisher(self, Clock, "/clock", qos.SENSOR_PUBLISHER) if config.publish_clock else None
+        command = self.when_active_with_info(self._on_command)
+        qos.subscription(self, JointState, "motor_commands", command, qos.COMMAND_READER)
+        qos.subscription(self, Float64, "~/pause_odometry", lambda m: self._pause("odom", m), qos.STATUS_READER)
+        qos.subscription(self, Float64, "~/pause_imu", lambda m: self._pause("imu", m), qos.STATUS_READER)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+
+    # The life cycle
+
+    def configure(self) -> None:
+        """Build the vehicle, standing on the ground."""
+        config = self.config
         if config.rate != 1.0 and not config.publish_clock:
             raise StartError(f"rate is {config.rate:g}, but without publish_clock:=true no node would follow; set both")
         if len(config.position) != 3:
@@ -64,6 +88,7 @@ class Simulator(Face):
         torch.set_num_threads(1)  # one vehicle fills no second core
         description = load_quadrotor(config.robot)
         self.interface = description.interface
+        self.hardware_id = self.interface.name
         self.vehicle = SimulatedQuadrotor(
             description,
             overrides=parse_overrides(config.overrides),
@@ -73,30 +98,21 @@ class Simulator(Face):
             start_time=self.now(),
         )
         self._step = 1.0 / self.interface.state_rate_hz
-        self.period = self._step / config.rate
-        self._silent_until = {"odom": 0.0, "imu": 0.0}
-        self._stamp = 0.0
+        self.set_period(self._step / config.rate)
         self._slip = 0.0
-        self._first = FirstPublisher()
-        self._refusal = ""
-        self._refused = 0
-        self._work = Histogram()
-        self._next_report = 0.0
-        self._reported = ""
-        self._odom = qos.publisher(self, Odometry, "odom", qos.SENSOR_PUBLISHER)
-        self._imu = qos.publisher(self, Imu, "imu", qos.SENSOR_PUBLISHER)
-        self._diagnostics = qos.publisher(self, DiagnosticArray, "/diagnostics", qos.SENSOR_PUBLISHER)
-        self._clock_out = qos.publisher(self, Clock, "/clock", qos.SENSOR_PUBLISHER) if config.publish_clock else None
-        qos.subscription(self, JointState, "motor_commands", self._on_command, qos.COMMAND_READER)
-        qos.subscription(self, Float64, "~/pause_odometry", lambda m: self._pause("odom", m), qos.STATUS_READER)
-        qos.subscription(self, Float64, "~/pause_imu", lambda m: self._pause("imu", m), qos.STATUS_READER)
-        self.create_service(Trigger, "~/reset", self._on_reset)
         self.get_logger().info(
             f"simulated {self.interface.name} at {config.position} m, {self.interface.state_rate_hz:g} Hz, "
             f"{config.rate:g} times real time"
         )
 
-    def tick(self) -> None:
+    def activate(self) -> None:
+        """Let time pass."""
+        if not self.config.publish_clock:
+            self._slip = self.now() - self.vehicle.time  # it stood still while the node was not active
+
+    # While active
+
+    def work(self) -> None:
         """One sample of the sensors."""
         begin = time.monotonic()
         if self.config.publish_clock:
@@ -115,10 +131,6 @@ class Simulator(Face):
         if self._clock_out is not None:
             self._clock_out.publish(Clock(clock=messages.to_stamp(stamp)))
         self._work.record(time.monotonic() - begin)
-        state = f"{self.vehicle.watchdog} {self.vehicle.crashed}"
-        if begin >= self._next_report or state != self._reported:
-            self._next_report, self._reported = begin + 1.0, state
-            self._report(stamp)
 
     def _stamp_now(self) -> float:
         """What the vehicle's clock shows, on the node's clock."""
@@ -152,17 +164,22 @@ class Simulator(Face):
         self.get_logger().warning(f"fault injected: no {sensor} for {message.data:g} s")
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if not self.active:
+            response.success, response.message = False, "the simulator is not active: activate it first"
+            return response
         self.vehicle.reset(self.config.position, self.config.yaw)
         response.success, response.message = True, f"standing at {self.config.position} m, rotors off"
         return response
 
-    def _report(self, stamp: float) -> None:
-        level, summary = DiagnosticStatus.OK, f"motor watchdog: {self.vehicle.watchdog}"
-        if self.vehicle.watchdog not in {"ok", "off"}:
-            level = DiagnosticStatus.WARN
+    def describe(self) -> tuple[bytes, str, Values]:
+        """Whether its watchdog or the ground has stopped it."""
         if self.vehicle.crashed:
-            level, summary = DiagnosticStatus.ERROR, "crashed into the ground; call ~/reset"
-        values = {
+            return DiagnosticStatus.ERROR, "crashed into the ground; call ~/reset", self._values
+        level = DiagnosticStatus.OK if self.vehicle.watchdog in {"ok", "off"} else DiagnosticStatus.WARN
+        return level, f"motor watchdog: {self.vehicle.watchdog}", self._values
+
+    def _values(self) -> Mapping[str, Any]:
+        return {
             "watchdog": self.vehicle.watchdog,
             "crashed": self.vehicle.crashed,
             "last refusal": self._refusal,
@@ -173,10 +190,6 @@ class Simulator(Face):
             "timing.simulator_step": self._work.to_chart(),
             **self.vehicle.counters,
         }
-        name = f"{self.get_fully_qualified_name()}: vehicle"
-        self._diagnostics.publish(
-            messages.diagnostics_message(name, self.interface.name, level, summary, values, stamp)
-        )
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, float | list[float]]:

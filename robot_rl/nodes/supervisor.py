@@ -3,39 +3,49 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Odometry
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
 from hardware.controllers.geometric import GeometricConfig
 from hardware.descriptions import load_quadrotor
+from hardware.drivers.quadrotor import QUADROTOR_DRIVERS
 from hardware.realtime.histogram import Histogram
 from hardware.safety.quadrotor import QuadrotorSupervisor, SupervisorConfig, SupervisorOutput
 from hardware.safety.quadrotor_fallback import FallbackConfig
 from policies.types import MotorSpeeds
 from robot_rl.flight_policy import load_flight_policy
-from robot_rl.nodes import messages, parameters, qos
+from robot_rl.nodes import messages, qos
+from robot_rl.nodes.managed import Managed, ManagedConfig, Values
 from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.publishers import source_of
-from robot_rl.nodes.running import Face, StartError, run
+from robot_rl.nodes.running import StartError, run
+from robot_rl.nodes.vehicle_link import VehicleLink
 
 _LEVELS = {"active": DiagnosticStatus.OK, "disarmed": DiagnosticStatus.OK, "fault": DiagnosticStatus.ERROR}
 
 
 @dataclass(frozen=True, kw_only=True)
-class NodeConfig:
+class SupervisorNodeConfig(ManagedConfig):
     """Parameters of the node."""
 
     policy: str = parameter(
         "quadrotor-track", "Policy whose envelope is enforced: a bundle's folder, a zoo name, or geometric, pid."
     )
     robot: str = parameter("crazyflie", "Robot description: a name, or the path of a YAML file.")
-    driver: str = parameter("none", "What drives the motors.", choices=("sim", "none"))
+    driver: str = parameter(
+        "none",
+        "What drives the motors: a simulated vehicle; none, one that you start and arm yourself; or the driver of the "
+        "node vehicle, which is asked to arm.",
+        choices=("sim", "none", *QUADROTOR_DRIVERS),
+    )
     auto_arm: bool = parameter(False, "Arm once as soon as possible; only with driver:=sim.")
     fallback: str = parameter(
         "simple", "What holds the position while the policy does not answer.", choices=("simple", "geometric")
@@ -45,24 +55,56 @@ class NodeConfig:
     body_frame: str = parameter(messages.BODY_FRAME, "Frame that twists must be given in.")
 
 
-class SupervisorNode(Face):
+class SupervisorNode(Managed):
     """Thin face on `QuadrotorSupervisor`: relays at once what it lets through, and says why it does not."""
 
+    part = "supervisor"
     needs_message_info = True
     priority = 20
 
     def __init__(self) -> None:
-        super().__init__("supervisor")
-        self.config = config = parameters.read(self, NodeConfig)
+        super().__init__("supervisor", SupervisorNodeConfig)
+        self.config = config = self.settings
         if config.auto_arm and config.driver != "sim":
             raise StartError(
                 f"auto_arm is for the simulator only, but driver is {config.driver!r}; call the service arm"
             )
+        self._status_out = qos.publisher(self, String, "supervisor/status", qos.STATUS)
+        self._motors: Publisher | None = None
+        # A vehicle with a safety of its own: it has to be asked to arm, and may stop following at any time.
+        self.link = VehicleLink(self) if config.driver not in ("sim", "none") else None
+        self._forget()
+        when = self.when_active
+        command = self.when_active_with_info(self._on_command)
+        qos.subscription(self, JointState, "policy/motor_commands", command, qos.COMMAND_READER)
+        qos.subscription(self, Odometry, "odom", when(self._on_odometry), qos.SENSOR_READER)
+        qos.subscription(self, Imu, "imu", when(self._on_imu), qos.SENSOR_READER)
+        qos.subscription(self, Bool, "estop", when(self._on_estop_message), qos.STATUS_READER)
+        self.create_service(SetBool, "arm", lambda q, r: self._serve(r, self._arm if q.data else self._disarm))
+        self.create_service(Trigger, "disarm", lambda _, r: self._serve(r, self._disarm))
+        self.create_service(Trigger, "recover", lambda _, r: self._serve(r, lambda: self.core.recover(self.now())))
+        self.create_service(Trigger, "estop", lambda _, r: self._serve(r, self._stop))
+
+    def _forget(self) -> None:
+        self._to_auto_arm = self.config.auto_arm
+        self._refusals = {"odom": "", "imu": "", "command": ""}
+        self._counts = dict.fromkeys(self._refusals, 0)
+        self._relay = Histogram()
+        self._last_output = -1e9
+        self._status: tuple[str, str, bool] | None = None
+        self._vehicle_says, self._untold = "", False
+
+    # The life cycle
+
+    def configure(self) -> None:
+        """Load the bundle's envelope, and check the bundle against the robot."""
+        config = self.config
         description = load_quadrotor(config.robot)
         self.interface = description.interface
+        self.hardware_id = self.interface.name
         manifest = load_flight_policy(config.policy, self.interface, config.robot).manifest
-        self.period = 1.0 / manifest.control_rate_hz
-        self.core = QuadrotorSupervisor(
+        self.set_period(1.0 / manifest.control_rate_hz)
+        self._make_core = lambda: QuadrotorSupervisor(
             description,
             manifest.envelope,
             manifest.control_rate_hz,
@@ -71,58 +113,64 @@ class SupervisorNode(Face):
                 fallback=FallbackConfig(geometric=GeometricConfig() if config.fallback == "geometric" else None),
             ),
         )
-        self._to_auto_arm = config.auto_arm
-        self._refusals = {"odom": "", "imu": "", "command": ""}
-        self._counts = dict.fromkeys(self._refusals, 0)
-        self._relay = Histogram()
-        self._last_output = -1e9
-        self._status: tuple[str, str, bool] | None = None
-        self._next_report = 0.0
-        self._make_topics()
+        self._motors = qos.publisher(self, JointState, "motor_commands", qos.command_publisher(self.period))
         self.get_logger().info(
             f"supervising {self.interface.name} at {manifest.control_rate_hz:g} Hz inside {manifest.envelope}"
         )
 
-    def _make_topics(self) -> None:
-        self._motors = qos.publisher(self, JointState, "motor_commands", qos.command_publisher(self.period))
-        self._status_out = qos.publisher(self, String, "supervisor/status", qos.STATUS)
-        self._diagnostics = qos.publisher(self, DiagnosticArray, "/diagnostics", qos.SENSOR_PUBLISHER)
-        qos.subscription(self, JointState, "policy/motor_commands", self._on_command, qos.COMMAND_READER)
-        qos.subscription(self, Odometry, "odom", self._on_odometry, qos.SENSOR_READER)
-        qos.subscription(self, Imu, "imu", self._on_imu, qos.SENSOR_READER)
-        qos.subscription(self, Bool, "estop", self._on_estop_message, qos.STATUS_READER)
-        self.create_service(SetBool, "arm", self._on_arm)
-        self.create_service(Trigger, "disarm", lambda _, r: self._answer(r, *self.core.disarm(self.now())))
-        self.create_service(Trigger, "recover", lambda _, r: self._answer(r, *self.core.recover(self.now())))
-        self.create_service(Trigger, "estop", self._on_estop)
+    def activate(self) -> None:
+        """Watch, disarmed."""
+        self._forget()
+        self.core = self._make_core()
 
-    def tick(self) -> None:
+    def deactivate(self) -> None:
+        """Motors off, or a vehicle that lands by itself: who ends the supervisor ends the flight."""
+        if self._status is None:
+            return
+        self._disarm()
+        for _ in range(3):  # the readers may be busy; the first one counts
+            self._output()
+        self._status = None
+
+    def cleanup(self) -> None:
+        """Let go of what `configure` made."""
+        if self._motors is not None:
+            self.destroy_publisher(self._motors)
+            self._motors = None
+
+    # While active
+
+    def work(self) -> None:
         """The failsafe's clock: speaks to the motors whenever the policy has not done so in time."""
         if self._to_auto_arm and not self.core.arming_blockers(self.now()):
             self._to_auto_arm = False
             self.get_logger().warning(f"armed by auto_arm: {self.core.arm(self.now())[1]}")
+        if self.link is not None:
+            self._follow_vehicle(self.link)
         if time.monotonic() - self._last_output >= 0.9 * self.period:
-            self._output()
-        if time.monotonic() >= self._next_report:
-            self._report()
-
-    def close(self) -> None:
-        """Motors off: who ends the supervisor ends the flight."""
-        self.core.disarm(self.now())
-        for _ in range(3):  # the readers may be busy; the first one counts
             self._output()
 
     def _output(self) -> SupervisorOutput:
         now = self.now()
         output = self.core.tick(now)
-        self._motors.publish(
-            messages.joint_state_from_motor_speeds(MotorSpeeds(output.motor_speeds), self.interface.actuators, now)
-        )
+        grounded = output.mode in ("disarmed", "fault")
+        # To a vehicle that follows, zeros in the air are a fall, and silence is its own failsafe.
+        if self._motors is not None and not (grounded and self.link is not None and self.link.following):
+            self._motors.publish(
+                messages.joint_state_from_motor_speeds(MotorSpeeds(output.motor_speeds), self.interface.actuators, now)
+            )
         self._last_output = time.monotonic()
-        status = (output.mode, output.cause, output.latched)
+        self._airborne = not output.landed
+        cause = output.cause
+        if output.mode == "disarmed" and self._vehicle_says:
+            cause = f"{cause}; {self._vehicle_says}"
+        status = (output.mode, cause, output.latched)
         if status != self._status:
             self._announce(status, now)
         return output
+
+    _airborne = False
+    """Not low and slow for long enough to stand on the ground."""
 
     def _announce(self, status: tuple[str, str, bool], now: float) -> None:
         mode, cause, latched = status
@@ -143,7 +191,6 @@ class SupervisorNode(Face):
                 self.get_logger().info(text)
             else:
                 self.get_logger().error(text)
-            self._report()
 
     def _on_command(self, message: JointState, info: Mapping) -> None:
         begin = time.perf_counter()
@@ -172,23 +219,77 @@ class SupervisorNode(Face):
         except messages.MessageError as error:
             self._note("imu", str(error))
 
-    def _on_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        action = self.core.arm if request.data else self.core.disarm
-        return self._answer(response, *action(self.now()))
-
-    def _on_estop(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self.core.estop(self.now())
-        return self._answer(response, True, "emergency stop: motors off; call recover, then arm")
-
     def _on_estop_message(self, message: Bool) -> None:
         if message.data:
-            self.core.estop(self.now())
+            self._stop()
             self._output()
 
-    def _answer(self, response: SetBool.Response, success: bool, text: str) -> SetBool.Response:
+    # What a person asks
+
+    def _serve(self, response: SetBool.Response, action: Callable[[], tuple[bool, str]]) -> SetBool.Response:
+        if not self.active:
+            response.success, response.message = False, "the supervisor is not active: activate it first"
+            return response
+        response.success, response.message = action()
         self._output()
-        response.success, response.message = success, text
         return response
+
+    def _arm(self) -> tuple[bool, str]:
+        if self.link is None:
+            return self.core.arm(self.now())
+        return self._arm_vehicle(self.link)
+
+    def _disarm(self) -> tuple[bool, str]:
+        if self.link is not None:
+            self.link.release()
+        return self.core.disarm(self.now())
+
+    def _stop(self) -> tuple[bool, str]:
+        self.core.estop(self.now())
+        if self.link is not None:
+            self.link.kill()
+        return True, "emergency stop: motors off; call recover, then arm"
+
+    # A vehicle with a safety of its own
+
+    def _arm_vehicle(self, link: VehicleLink) -> tuple[bool, str]:
+        """Ask the vehicle, which takes seconds; true once it follows and the policy flies it."""
+        if link.waiting:
+            return False, f"{self._vehicle_says}: it takes some seconds; ask again, or watch supervisor/status"
+        if self._is_flying and link.following:
+            return True, "armed; the vehicle follows"
+        if self._untold:
+            self._untold = False
+            return False, self._vehicle_says
+        reasons = [*self.core.arming_blockers(self.now()), *filter(None, [link.blocker()])]
+        if reasons:
+            return False, "; ".join(reasons)
+        if link.armed and self._airborne:
+            self.core.arm(self.now())  # taken over in the air: it is to be told how to fly from the first moment on
+        link.ask()
+        self._vehicle_says = "the vehicle is asked to arm"
+        return False, f"{self._vehicle_says}: it takes some seconds; ask again, or watch supervisor/status"
+
+    def _follow_vehicle(self, link: VehicleLink) -> None:
+        progress, words = link.progress()
+        if progress == "waiting":
+            self._vehicle_says = f"the vehicle is arming: {words}"
+        elif progress == "following":
+            granted, text = (True, "") if self._is_flying else self.core.arm(self.now())
+            self._vehicle_says, self._untold = text if not granted else "", not granted
+            if not granted:
+                link.release()
+        elif progress == "refused":
+            self._vehicle_says, self._untold = words, True
+            self.core.disarm(self.now())
+        elif self._is_flying and not link.following:
+            problem = link.status.problem if link.status is not None else ""
+            self._vehicle_says = problem or "the vehicle does not follow any more"
+            self.core.disarm(self.now())
+
+    @property
+    def _is_flying(self) -> bool:
+        return self.core.mode not in ("disarmed", "fault")
 
     def _note(self, what: str, refusal: str) -> None:
         if refusal:
@@ -196,12 +297,16 @@ class SupervisorNode(Face):
             self._counts[what] += 1
             self.get_logger().warning(f"{what} refused: {refusal}", throttle_duration_sec=1.0)
 
-    def _report(self) -> None:
-        self._next_report = time.monotonic() + 1.0
-        now = self.now()
+    def describe(self) -> tuple[bytes, str, Values]:
+        """The mode and its cause."""
+        mode, cause, _ = self._status or (self.core.mode, "", False)
+        return _LEVELS.get(mode, DiagnosticStatus.WARN), f"{mode}: {cause}" if cause else mode, self._values
+
+    def _values(self) -> Mapping[str, Any]:
         mode, cause, latched = self._status or (self.core.mode, "", False)
-        blockers = self.core.arming_blockers(now) if mode == "disarmed" else ()
-        values = {
+        blockers = list(self.core.arming_blockers(self.now())) if mode == "disarmed" else []
+        blockers += filter(None, [self.link.blocker()]) if self.link is not None else []
+        return {
             "mode": mode,
             "cause": cause,
             "latched": latched,
@@ -213,10 +318,6 @@ class SupervisorNode(Face):
             **{f"{what} refused": count for what, count in self._counts.items()},
             **self.core.counters,
         }
-        level = _LEVELS.get(mode, DiagnosticStatus.WARN)
-        summary = f"{mode}: {cause}" if cause else mode
-        name = f"{self.get_fully_qualified_name()}: supervisor"
-        self._diagnostics.publish(messages.diagnostics_message(name, self.interface.name, level, summary, values, now))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

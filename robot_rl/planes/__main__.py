@@ -1,4 +1,4 @@
-"""`python -m robot_rl.planes control|policy|simulation CONFIG`: a process; `robot_rl.planes.processes` starts them."""
+"""`python -m robot_rl.planes control|policy|native|simulation CONFIG`: a process, started by `processes.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from pathlib import Path
 from hardware.realtime.seqlock import remove_if_abandoned
 from robot_rl.nodes.process import die_with_parent, ignore_signals, stop_request
 
-PROCESSES = {"control": "control_process", "policy": "policy_process", "simulation": "simulated_arm"}
+PROCESSES = {
+    "control": "robot_rl.planes.control_process",
+    "policy": "robot_rl.planes.policy_process",
+    "native": "robot_rl.native.arm",
+    "simulation": "robot_rl.planes.simulated_arm",
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -25,7 +30,7 @@ def main(arguments: list[str]) -> int:
     die_with_parent()
     folder = Path(json.loads(config)["folder"])
     try:
-        module = importlib.import_module(f"robot_rl.planes.{PROCESSES[name]}")
+        module = importlib.import_module(PROCESSES[name])
         return int(module.main(config, stop))
     except Exception as error:
         # One sentence for people; the rest for whoever looks into the log.

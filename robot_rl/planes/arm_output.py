@@ -22,6 +22,10 @@ from policies import rotation
 from policies.types import JointPositions, JointTorques
 from robot_rl.planes.records import ArmCommand
 
+_LEASH = 0.25
+"""rad that the target of a position robot may be ahead of a measured joint: a robot that is blocked is not left behind
+for long, one that follows late is not held up."""
+
 
 class ArmOutput(Protocol):
     """What turns commands into what the driver takes."""
@@ -103,7 +107,12 @@ class TorqueOutput:
 
 
 class PositionOutput:
-    """Joint references: of a twist by differential inverse kinematics, of joint angles within velocity and jerk."""
+    """Joint references within velocity, acceleration and jerk, towards joint angles or along a twist.
+
+    A twist moves a target along a straight line, by differential inverse kinematics; the references follow the target
+    within the limits. The next twist goes on from the target, not from the measured arm: a robot that follows with a
+    lag would lose the lag at every command. Only a robot that is left behind by more than `_LEASH` pulls it back.
+    """
 
     def __init__(self, description: ArmDescription, config: ArmControllerConfig) -> None:
         """Prepare; call `hold` before `step`."""
@@ -111,24 +120,26 @@ class PositionOutput:
         self._limits = joint_limits(description, config.joint_limit_margin, config.joint_limit_fraction)
         self._gripper = description.gripper
         self._posture = description.home if config.posture is None else np.array(config.posture)
-        self._reference = description.home.copy()
+        self._reference = self._target = description.home.copy()
+        self._velocity = np.zeros(description.num_joints)
         self._joints: BatchInterpolator | None = None
-        self._twist: np.ndarray | None = None
+        self._on_line = False
         self._end = np.zeros(7)
         self._left = 0.0
         self._width = self._width_target = 0.0
-        self._dt = 0.0
         self._braked = True
 
     def hold(self, sample: ArmSample, kinematics: ArmKinematics) -> None:
-        """As `ArmOutput.hold`; a reference that moves comes to rest within its limits."""
+        """As `ArmOutput.hold`; references that move come to rest within their limits."""
         if self._braked:
             self._reference = sample.joint_positions.copy()
+            self._velocity = np.zeros_like(self._reference)
             self._width = self._width_target = sample.gripper_width
             self._joints, self._braked = None, False
-        self._target = self._reference.copy()
-        self._twist = None
-        self._end = np.concatenate([kinematics.tool_position, kinematics.tool_orientation])
+        # As far as they go on while they brake: no way back.
+        self._target = self._reference + 0.5 * self._velocity * np.abs(self._velocity) / self._limits.acceleration
+        self._on_line = False
+        self._end = _pose(forward_kinematics(self._description, self._target))
 
     def follow(self, command: ArmCommand, sample: ArmSample, kinematics: ArmKinematics, period: float) -> None:
         """As `ArmOutput.follow`.
@@ -143,39 +154,38 @@ class PositionOutput:
         if self._gripper is not None and math.isfinite(float(gripper)):
             self._width_target = float(width_from_command(gripper, self._gripper.max_width))
         if isinstance(command, JointPositions):
-            self._target, self._twist = values, None
+            self._target, self._on_line = values, False
             return
-        position, orientation = kinematics.tool_position, kinematics.tool_orientation
+        q = sample.joint_positions
+        self._target = q + np.clip(self._target - q, -_LEASH, _LEASH)
+        start = forward_kinematics(self._description, self._target)
+        position, orientation = start.tool_position, start.tool_orientation
         linear, angular = values[:3], values[3:]
         if command.frame == "tool":
             linear, angular = rotation.rotate(orientation, linear), rotation.rotate(orientation, angular)
-        turned = rotation.multiply(rotation.from_rotation_vector(period * angular), orientation)
         moves = np.concatenate([linear, angular]) != 0.0
-        wanted = np.concatenate([position + period * linear, rotation.normalize(turned)])
         # An axis without a command keeps its last target, as in `ArmController`.
         kept = pose_error(self._end, position, orientation)
-        error = np.where(moves, pose_error(wanted, position, orientation), kept)
+        error = np.where(moves, period * np.concatenate([linear, angular]), kept)
         turned = rotation.multiply(rotation.from_rotation_vector(error[3:]), orientation)
         self._end = np.concatenate([position + error[:3], rotation.normalize(turned)])
-        self._twist, self._left = np.zeros(6), period
+        self._on_line, self._left = True, period
 
     def step(self, sample: ArmSample, kinematics: ArmKinematics, dt: float) -> JointPositions:
         """As `ArmOutput.step`."""
-        if self._twist is not None:
-            reference = forward_kinematics(self._description, self._reference)
-            error = pose_error(self._end, reference.tool_position, reference.tool_orientation)
-            # The rest of the way in the rest of the period, never faster than in a few ticks.
-            self._left = max(self._left - dt, 0.0)
-            twist = error / max(self._left, 10.0 * dt)
-            velocity = differential_ik(reference, self._reference, twist, self._limits, dt, self._posture)
-            self._reference = self._reference + velocity * dt
-            self._target, self._joints = self._reference, None
-        else:
-            if self._joints is None or self._dt != dt:
-                self._joints, self._dt = BatchInterpolator(self._limits, dt, self._reference), dt
-                self._joints.reset(self._reference)
-            self._joints.set_target(self._target)
-            self._reference, _, _ = self._joints.step()
+        if self._on_line:
+            target = forward_kinematics(self._description, self._target)
+            error = pose_error(self._end, target.tool_position, target.tool_orientation)
+            # The rest of the way in the rest of the period.
+            twist = error / max(self._left, dt)
+            self._left -= dt
+            velocity = differential_ik(target, self._target, twist, self._limits, dt, self._posture)
+            self._target = self._target + velocity * dt
+        if self._joints is None or self._joints.dt != dt:
+            self._joints = BatchInterpolator(self._limits, dt, self._reference)
+            self._joints.reset(self._reference)
+        self._joints.set_target(self._target)
+        self._reference, self._velocity, _ = self._joints.step()
         return JointPositions(values=self._reference.copy(), gripper=self._gripper_after(dt))
 
     def release(self) -> None:
@@ -193,6 +203,10 @@ class PositionOutput:
         step = self._gripper.max_speed * dt
         self._width = min(max(self._width_target, self._width - step), self._width + step)
         return _opening(self._width, self._gripper.max_width)
+
+
+def _pose(kinematics: ArmKinematics) -> np.ndarray:
+    return np.concatenate([kinematics.tool_position, kinematics.tool_orientation])
 
 
 def _opening(width: float, max_width: float) -> float:

@@ -29,6 +29,11 @@ _ENDINGS = ((0.0, signal.SIGTERM), (3.0, signal.SIGKILL))
 """(s after the end was asked for, signal)."""
 
 
+def module_of(name: str, config: Any) -> str:
+    """What `python -m robot_rl.planes` calls a process: `native` in place of `policy` where its config says so."""
+    return "native" if name == "policy" and config.native else name
+
+
 class PlanesError(Exception):
     """A process did not start, in one sentence with its own words."""
 
@@ -161,7 +166,7 @@ class Planes(PlanesClient):
         environment = {**os.environ, PARENT_VARIABLE: str(os.getpid()), "OMP_NUM_THREADS": "1"}
         with self._log(name).open("wb") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "robot_rl.planes", name, to_json(config)],
+                [sys.executable, "-m", "robot_rl.planes", module_of(name, config), to_json(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

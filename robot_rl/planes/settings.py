@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from hardware.controllers.arm import ArmControllerConfig
 from hardware.realtime.scheduling import RealtimeConfig
+from hardware.safety.arm_envelope import envelope_from_dict
+from policies.manifest import Manifest
 
 Config = TypeVar("Config")
 
@@ -51,6 +53,8 @@ class PolicyConfig:
     """Name or path of the arm's description."""
     bundle: str = ""
     """Path or zoo name."""
+    native: bool = False
+    """Whether it runs as compiled C in a thread of its own (`robot_rl.native`), without an interpreter in the loop."""
     max_state_age: float = 0.1
     """s: on an older state the policy gives no command."""
     max_object_age: float = 0.5
@@ -121,6 +125,20 @@ class SimulationConfig:
     """Of the poses that perception sees."""
     realtime: RealtimeConfig = field(default_factory=lambda: RealtimeConfig(priority=70))
     """What to ask of the system."""
+
+
+def arm_envelope(manifest: Manifest) -> dict[str, Any]:
+    """What a bundle says about an arm's limits, for `ControlConfig`.
+
+    Raises:
+        ValueError: They protect nothing.
+    """
+    limits = manifest.envelope.of_arm()
+    try:
+        envelope_from_dict(limits)
+    except ValueError as error:
+        raise ValueError(f"policy {manifest.name!r}: envelope.arm: {error}") from error
+    return limits
 
 
 def to_json(config: Any) -> str:

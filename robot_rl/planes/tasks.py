@@ -10,7 +10,14 @@ from typing import Literal
 import policies
 from policies.types import ArmSetpoint
 from robot_rl.planes.processes import Planes, PlanesConfig, PlanesError
-from robot_rl.planes.settings import ControlConfig, PolicyConfig, SceneConfig, SimulationConfig, WireConfig
+from robot_rl.planes.settings import (
+    ControlConfig,
+    PolicyConfig,
+    SceneConfig,
+    SimulationConfig,
+    WireConfig,
+    arm_envelope,
+)
 from robot_rl.planes.simulated_scene import task_of
 
 
@@ -38,6 +45,7 @@ def planes_of_task(
     randomization: Literal["default", "none"] = "none",
     settings: Mapping[str, float] | None = None,
     wire: WireConfig | None = None,
+    native: bool = False,
 ) -> PlanesConfig:
     """The processes that run a task with the controller's settings that its policies were trained with.
 
@@ -50,20 +58,23 @@ def planes_of_task(
         randomization: Whether robot and sensors vary as the task declares.
         settings: Of the task.
         wire: Latency, jitter, loss, noise, faults.
+        native: Whether the policy runs as compiled C in a thread of its own.
 
     Raises:
-        ValueError: It is no task of one arm.
+        ValueError: It is no task of one arm, or the bundle's limits protect nothing.
     """
     scene = SceneConfig(task=task, settings=dict(settings or {}), starts=starts, seed=seed, randomization=randomization)
     found = task_of(scene)
     if found is None:
         raise ValueError("name an arm task")
-    rate = policies.load(bundle).manifest.control_rate_hz if bundle else found.control_rate_hz
+    manifest = policies.load(bundle).manifest if bundle else None
+    rate = found.control_rate_hz if manifest is None else manifest.control_rate_hz
+    envelope = {} if manifest is None else arm_envelope(manifest)
     return PlanesConfig(
         name=name,
-        control=ControlConfig(robot=found.robot, policy_rate_hz=rate, controller=found.controller),
+        control=ControlConfig(robot=found.robot, policy_rate_hz=rate, controller=found.controller, envelope=envelope),
         simulation=SimulationConfig(scene=scene, wire=wire or WireConfig()),
-        policy=PolicyConfig(robot=found.robot, bundle=bundle) if bundle else None,
+        policy=PolicyConfig(robot=found.robot, bundle=bundle, native=native) if bundle else None,
     )
 
 

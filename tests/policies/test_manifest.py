@@ -35,7 +35,8 @@ def test_schema_and_dataclass_have_the_same_fields_required_unless_they_have_a_d
     schema, item = PAIRS[name]
     fields = {f.name for f in dataclasses.fields(item)}
     assert set(schema["properties"]) == fields
-    assert set(schema["required"]) == fields - ({"images", "views"} if item is Manifest else set())
+    optional = {Manifest: {"images", "views"}, Envelope: {"arm"}}.get(item, set())
+    assert set(schema["required"]) == fields - optional
     assert schema["additionalProperties"] is False
 
 
@@ -49,6 +50,32 @@ def test_a_manifest_survives_the_round_trip(maker, data):
     assert dataclasses.replace(read, files={}) == maker.manifest
     assert json.loads(manifest.to_json(read)) == data
     hash(read.envelope)  # tuples all the way down: nothing that a reader could change
+
+
+def test_an_envelope_of_an_arm_is_optional_and_survives_the_round_trip(data):
+    assert "arm" not in data["envelope"]
+    plain = manifest.from_json(data)
+    assert plain.envelope.of_arm() == {
+        "state_age": data["envelope"]["state_age"],
+        "command_age_periods": data["envelope"]["command_age_periods"],
+    }
+    data["envelope"]["arm"] = {
+        "table_height": 0.02,
+        "contact_force": 30,
+        "workspace": [{"lower": [0, -0.5, 0], "upper": [0.7, 0.5, 0.8]}],
+        "forbidden": [{"start": [1, 0, 0], "end": [1, 0, 1], "radius": 0.1}],
+        "rules": [{"name": "soft", "formula": "force < 30", "reaction": "brake"}],
+    }
+    assert manifest.schema_violations(data) == []
+    read = manifest.from_json(data)
+    assert json.loads(manifest.to_json(read)) == data
+    assert read.envelope.of_arm()["table_height"] == 0.02
+    hash(read.envelope)
+    for field, value in [("tabel", 0.0), ("velocity_share", 1.5), ("contact_force", 0), ("state_age", [1, 2, 3])]:
+        broken = copy.deepcopy(data)
+        broken["envelope"]["arm"][field] = value
+        assert any(line.startswith("manifest.json: envelope.arm") and field in line
+                   for line in manifest.schema_violations(broken)), field  # fmt: skip
 
 
 def test_numbers_without_a_fraction_are_numbers(data):

@@ -333,3 +333,31 @@ def test_actuator_setpoints_invert_the_mixer(port):
         np.testing.assert_allclose(mixed, 0.4 * (speeds / hover) ** 2, rtol=1e-5)
     equal = mixer_controls(DRONE, ThrustScale(hover=0.4), np.full(4, hover))
     np.testing.assert_allclose(equal, [0, 0, 0, 0.4], atol=1e-9)
+
+
+@pytest.mark.slow
+def test_a_pilot_may_fly_on_after_a_stop(port):
+    """Who takes it out of our landing is not fought, nor who arms it afterwards, and closing leaves both alone."""
+    with MavlinkVehicle(port) as vehicle:
+        with driver_on(port) as driver:
+            assert arm(driver) == "done", driver.arming_problem
+            fly(driver, RatePilot(DRONE, [0.0, 0.0, 0.8]), 2.0)
+            driver.stop()
+            assert wait(lambda: vehicle.mode == PX4_LAND, 1.0)
+            time.sleep(0.4)
+            vehicle.set_mode(PX4_LOITER)
+            time.sleep(1.5)
+            assert vehicle.mode == PX4_LOITER and vehicle.armed
+            driver.close()
+            assert vehicle.mode == PX4_LOITER and vehicle.armed
+            vehicle.set_mode(PX4_LAND)
+            assert wait(lambda: not vehicle.armed, 6.0)
+        with driver_on(port) as driver:
+            driver.stop()
+            time.sleep(3.3)  # so long it waits for a late arming
+            vehicle.set_mode(PX4_LOITER)
+            vehicle.armed = True
+            time.sleep(1.0)
+            assert vehicle.armed
+            driver.close()
+            assert vehicle.armed

@@ -280,6 +280,17 @@ def test_emergency_stop_and_disarm():
     assert not arm.supervisor.arm(arm.now)[0]
 
 
+@pytest.mark.filterwarnings("error")
+def test_infinities_of_both_signs_are_refused_without_a_warning():
+    arm = Arm().activate()
+    both = np.array([math.inf, -math.inf, 0.0, 1e308, 1e308, 0.0, 0.0])
+    command = CartesianTwist(both[:6], "base", 0.0)
+    assert "is [inf, -inf" in arm.supervisor.observe_command(command, arm.now, arm.now, "policy")
+    arm.change = {"joint_velocities": both}
+    arm.run(TICK)
+    assert arm.supervisor.state_input.refusal == "state has non-finite joint_velocities: joint1, joint2"
+
+
 def test_anything_may_be_observed_and_nothing_bad_is_followed():
     rng, arm = np.random.default_rng(0), Arm().activate()
     bad = (math.nan, math.inf, -math.inf, 1e308, -1e300)

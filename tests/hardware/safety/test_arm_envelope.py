@@ -1,10 +1,13 @@
 """The envelope as data."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import policies
 from hardware.descriptions import load_arm
 from hardware.safety.arm_envelope import (
     ArmEnvelope,
@@ -25,6 +28,15 @@ def test_it_survives_json():
         rules=(Rule(name="soft", formula="force < 30", reaction="brake"),),
     )
     assert envelope_from_dict(json.loads(json.dumps(envelope_to_dict(envelope)))) == envelope
+
+
+def test_a_manifest_can_say_all_of_it_in_the_same_words():
+    """`policies` cannot import it, so that its schema says the fields a second time."""
+    schema = json.loads((Path(policies.__file__).parent / "manifest.schema.json").read_text())["$defs"]
+    elsewhere = {"state_age", "command_age_periods"}  # of every bundle
+    assert set(schema["arm_envelope"]["properties"]) == set(ArmEnvelope.__dataclass_fields__) - elsewhere
+    for name, kind in (("box", Box), ("round_region", RoundRegion), ("rule", Rule)):
+        assert set(schema[name]["properties"]) == {field.name for field in dataclasses.fields(kind)}
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class SimulatedArm:
         self.q = self.q + dt * self.qd
 
 
-@pytest.mark.parametrize("name", ["panda", "ur5e"])
+@pytest.mark.parametrize("name", ["panda", "ur5e", "xarm7"])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_constant_full_torque_into_the_limits_never_crosses_them(name, sign):
     description = load_arm(name)
@@ -58,6 +58,43 @@ def test_constant_full_torque_into_the_limits_never_crosses_them(name, sign):
         assert np.all(np.abs(arm.qd) < speed)
     assert last.interventions["joint_limit"] > 100
     assert "N m would leave" in last.explain or last.explain.startswith("torque_rate")
+
+
+@pytest.mark.parametrize("name", ["panda", "xarm7"])
+def test_full_torques_that_change_their_signs_keep_the_velocity_limits(name):
+    """Spinning and folding: what one joint does to another by Coriolis torques, and by taking the torques' rate."""
+    description, rng = load_arm(name), np.random.default_rng(0)
+    lower, upper = np.array(description.interface.limits["position"]).T
+    speed, full = (np.array(description.interface.limits[key])[:, 1] for key in ("velocity", "torque"))
+    fastest = np.zeros(description.num_joints)
+    for _ in range(3):
+        signs = rng.choice([-1.0, 1.0], description.num_joints)
+        start = np.clip(description.home + rng.uniform(-0.5, 0.5, len(full)), lower + 0.1, upper - 0.1)
+        arm, last = SimulatedArm(description, start), ArmFilter(description, rate_hz=RATE)
+        last.reset(sample_at(start))
+        for k in range(250):
+            now = k / RATE
+            if k % int(rng.integers(20, 200)) == 0:
+                signs = rng.choice([-1.0, 1.0], description.num_joints)
+            arm.advance(last.apply(JointTorques(signs * full, 0.0), sample_at(arm.q, arm.qd, now), now).command.values)
+            fastest = np.maximum(fastest, np.abs(arm.qd) / speed)
+            assert np.all(arm.q > lower) and np.all(arm.q < upper)
+    assert fastest.max() > 0.6
+    assert fastest.max() < 1.0, fastest
+
+
+def test_another_joint_that_wants_all_the_rate_does_not_delay_braking():
+    panda = load_arm("panda")
+    last = ready(panda)
+    q, fast = panda.home, np.array([0.0, 0, 0, 0, 0, 2.3, 0])
+    for k in range(6):  # 10 N m on joint 6
+        last.apply(JointTorques(np.eye(7)[5] * 10.0, 0.0), sample_at(q, stamp=k / RATE), k / RATE)
+    command = np.array([-87.0, 0, 0, 0, 0, 10.0, 0])
+    before = last.apply(JointTorques(np.eye(7)[5] * 10.0, 0.0), sample_at(q, stamp=6 / RATE), 6 / RATE).command.values
+    after = last.apply(JointTorques(command, 0.0), sample_at(q, fast, 7 / RATE), 7 / RATE).command.values
+    assert np.abs(after - before).max() == pytest.approx(2.0)  # the whole rate, 1000 N m/s
+    assert before[5] - after[5] > 1.5  # joint 4, which it leans on, changes as much
+    assert abs(after[0]) < 0.5
 
 
 def test_ordinary_control_passes_unchanged():

@@ -30,8 +30,8 @@ class Broken(policy.PolicyNode):
 
     broken = False
 
-    def __init__(self):
-        super().__init__()
+    def configure(self):
+        super().configure()
         signal.signal(signal.SIGUSR1, lambda *_: setattr(self, 'broken', True))
         signal.signal(signal.SIGUSR2, lambda *_: setattr(self, 'broken', False))
         publish = self._commands.publish

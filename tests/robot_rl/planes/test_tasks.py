@@ -1,0 +1,60 @@
+"""What a bundle says about an arm's limits reaches the control process."""
+
+import json
+import shutil
+
+import pytest
+
+from hardware.safety.arm_envelope import envelope_from_dict
+from policies.bundle import BundleError, find_bundle
+from robot_rl.planes.tasks import planes_of_task
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """Limits → a copy of a shipped bundle with them."""
+
+    def make(**limits):
+        folder = tmp_path / "bundle"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(find_bundle("arm-reach"), folder)
+        contents = json.loads((folder / "manifest.json").read_text())
+        contents["envelope"]["arm"] = limits
+        (folder / "manifest.json").write_text(json.dumps(contents))
+        return str(folder)
+
+    return make
+
+
+def test_a_bundle_without_an_arms_envelope_has_the_defaults_and_its_own_ages():
+    control = planes_of_task("arm-reach", "arm-reach").control
+    assert set(control.envelope) == {"state_age", "command_age_periods"}
+    assert envelope_from_dict(control.envelope).contact_force == 100.0
+
+
+def test_a_bundles_limits_go_to_the_control_process(bundle):
+    rule = {"name": "soft", "formula": "always force < 30"}
+    config = planes_of_task("arm-reach", bundle(table_height=0.0, contact_force=30.0, rules=[rule]))
+    envelope = envelope_from_dict(config.control.envelope)
+    assert (envelope.table_height, envelope.contact_force, envelope.rules[0].name) == (0.0, 30.0, "soft")
+
+
+def test_limits_that_protect_nothing_are_refused_by_name(bundle):
+    with pytest.raises(BundleError, match=r"envelope.arm.velocity_share: 7"):
+        planes_of_task("arm-reach", bundle(velocity_share=7.0))
+    box = {"lower": [0.0, 0.0, 1.0], "upper": [1.0, 1.0, 0.0]}
+    with pytest.raises(ValueError, match=r"envelope.arm: box from .* is empty"):
+        planes_of_task("arm-reach", bundle(forbidden=[box]))
+
+
+def test_limits_that_are_a_range_for_the_node_too(bundle):
+    supervisor = pytest.importorskip("robot_rl.nodes.arm_supervisor")
+    from hardware.descriptions import load_arm
+
+    interface = load_arm("panda").interface
+    config = supervisor.SupervisorConfig(policy=bundle(contact_force=25.0))
+    assert supervisor.control_config(config, interface).envelope["contact_force"] == 25.0
+    box = {"lower": [0.0, 0.0, 1.0], "upper": [1.0, 1.0, 0.0]}
+    config = supervisor.SupervisorConfig(policy=bundle(workspace=[box]))
+    with pytest.raises(ValueError, match=r"envelope.arm: box from"):
+        supervisor.control_config(config, interface)
