@@ -29,6 +29,8 @@ def write(folder: Path) -> None:
         safe.plot(parts["safe"], folder / "safe.png")
     if "hil" in parts:
         lines += _hil(parts["hil"])
+    if "ros" in parts:
+        lines += _ros(parts["ros"])
     (folder / "README.md").write_text("\n".join(lines).rstrip() + "\n")
 
 
@@ -50,6 +52,43 @@ def _hil(part: dict[str, Any]) -> list[str]:
                 f"| {row['robot_steps']} | {'-' if rate is None else f'{rate:.1%}'} | {row['wall_seconds']:.0f} s |"
             )
     return [*lines, ""]
+
+
+def _ros(part: dict[str, Any]) -> list[str]:
+    """What `make bench-ros` found: success through the real processes, and how well the control loop keeps time."""
+    lines = ["## The robot's processes", ""]
+    if "planes" in part:
+        lines += ["Shipped policies in real time through policy process, control process (500 Hz), safety filter and"]
+        lines += [f"simulated robot, randomization `{part['planes']['randomization']}`, the same starts in both:", ""]
+        lines += [
+            "| task | starts | success | pure simulation | cycle time | pure simulation |",
+            "|---|---|---|---|---|---|",
+        ]
+        for task, row in part["planes"]["tasks"].items():
+            times = [f"{t:.2f} s" if t is not None else "-" for t in (row["cycle_time_s"], row["pure_cycle_time_s"])]
+            lines.append(
+                f"| {task} | {row['starts']} | {row['success_rate']:.0%} | {row['pure_success_rate']:.0%} "
+                f"| {times[0]} | {times[1]} |"
+            )
+        lines.append("")
+    if "timing" in part:
+        timing = part["timing"]
+        lines += [
+            f"Wake-up error at {timing['rate_hz']:g} Hz for {timing['seconds']:g} s each, beside {timing['busy']}"
+        ]
+        lines += ["busy processes:", "", "| | p50 | p99 | worst | missed of 10,000 |", "|---|---|---|---|---|"]
+        for name in ("cyclictest_before", "control", "cyclictest_after"):
+            row = timing[name]
+            if "skipped" in row:
+                lines.append(f"| {name.replace('_', ' ')} | {row['skipped']} | | | |")
+                continue
+            error = row.get("wake_error_us") or {k: row[f"{k}_us"] for k in ("p50", "p99", "max")}
+            lines.append(
+                f"| {name.replace('_', ' ')} | {error['p50']:.0f} µs | {error['p99']:.0f} µs | {error['max']:.0f} µs "
+                f"| {row['missed_per_10000']:.1f} |"
+            )
+        lines.append("")
+    return lines
 
 
 def _speed(part: dict[str, Any]) -> list[str]:
