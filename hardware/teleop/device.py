@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -46,6 +46,9 @@ class Sample:
     are parallel to the robot's base frame; None for others."""
     joints: np.ndarray | None = None
     """Joint angles (n,) rad of a leader arm; None for others."""
+    gripper: float | None = None
+    """Where the gripper shall be, from -1 closed to 1 open, of a device with a trigger for it; None where the gripper
+    is a button."""
     buttons: frozenset[str] = frozenset()
     """Names from `BUTTONS` that are down now."""
     pressed: frozenset[str] = frozenset()
@@ -79,6 +82,14 @@ class Device(Protocol):
         """Let the device go; harmless when done twice."""
 
 
+@runtime_checkable
+class Follower(Protocol):
+    """A device with motors of its own."""
+
+    def follow(self, joints: np.ndarray | None) -> None:
+        """Move slowly to the robot's angles (n,) rad, while the person does not drive; None: let go."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DeviceConfig:
     """What devices that command a velocity share."""
@@ -110,6 +121,24 @@ def check_buttons(names: Iterable[str], where: str) -> None:
             near = get_close_matches(name, BUTTONS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(BUTTONS)}"
             raise ValueError(f"{where}: unknown button {name!r}; {hint}")
+
+
+def shaped(value: float, deadzone: float, exponent: float) -> float:
+    """A stick's deflection in [-1, 1] without what counts as rest, and finer near it where `exponent` is above 1."""
+    beyond = (abs(value) - deadzone) / (1.0 - deadzone)
+    return math.copysign(min(1.0, beyond) ** exponent, value) if beyond > 0.0 else 0.0
+
+
+def check_shape(what: str, deadzone: float, exponent: float) -> None:
+    """Refuse a dead zone or an exponent that `shaped` cannot take.
+
+    Raises:
+        ValueError: Names it, and what is expected.
+    """
+    if not 0.0 <= deadzone < 1.0:
+        raise ValueError(f"deadzone of a {what} is {deadzone}; expected at least 0 and less than 1")
+    if not exponent >= 1.0:
+        raise ValueError(f"exponent of a {what} is {exponent}; expected at least 1")
 
 
 def scaled(direction: np.ndarray, config: DeviceConfig, slow: bool) -> np.ndarray:

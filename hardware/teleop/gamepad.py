@@ -8,17 +8,27 @@ for as long as the dead-man was held, so prefer a cable, or set `quiet_after`.
 from __future__ import annotations
 
 import glob
-import grp
 import os
 import threading
 import time
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
 
-from hardware.teleop.device import BUTTONS, DeviceConfig, DeviceError, Motion, Sample, scaled
-from hardware.teleop.gamepad_mapping import AXES, find_mapping, named_mapping
+from hardware.teleop.device import (
+    BUTTONS,
+    DeviceConfig,
+    DeviceError,
+    Motion,
+    Sample,
+    check_shape,
+    scaled,
+    shaped,
+)
+from hardware.teleop.gamepad_mapping import AXES, GamepadMapping, find_mapping, named_mapping
 from hardware.teleop.joydev import Layout, State, device_layout, device_name
+from hardware.teleop.opening import open_path
 from hardware.teleop.reader import Reader
 
 
@@ -42,10 +52,7 @@ class GamepadConfig(DeviceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0.0 <= self.deadzone < 1.0:
-            raise ValueError(f"deadzone of a gamepad is {self.deadzone}; expected at least 0 and less than 1")
-        if not self.exponent >= 1.0:
-            raise ValueError(f"exponent of a gamepad is {self.exponent}; expected at least 1")
+        check_shape("gamepad", self.deadzone, self.exponent)
 
 
 class Gamepad:
@@ -74,50 +81,22 @@ class Gamepad:
         config, connected, age = self.config, self._reader.connected, self._reader.age
         with self._lock:
             quiet = time.monotonic() - self._reported
-            axes = {code: self._state.axes.get(i) for i, code in enumerate(self._layout.axes)}
-            down = {code for i, code in enumerate(self._layout.buttons) if self._state.buttons.get(i, False)}
-            pressed = {code for i, code in enumerate(self._layout.buttons) if i in self._state.pressed}
-            self._state.pressed.clear()
+            axes, down, pressed = by_code(self._layout, self._state)
             mapping = self._mapping
-        held = connected and mapping.dead_man in down
-        if held and config.quiet_after > 0.0 and quiet > config.quiet_after:
+        if mapping.dead_man in down and config.quiet_after > 0.0 and quiet > config.quiet_after:
             age = max(age, quiet)
-        direction = np.zeros(6)
-        for name, stick in mapping.motions.items():
-            value = axes.get(stick.axis)
-            if value is not None:
-                reach = 1.0 + abs(stick.rest)
-                direction[AXES.index(name)] = stick.sign * self._shape((value - stick.rest) / reach)
-        buttons = frozenset(role for role, code in mapping.roles.items() if code in down)
-        moves = held and age <= config.stale_after
-        return Sample(
-            twist=scaled(direction, config, "slow" in buttons) if moves else np.zeros(6),
-            buttons=buttons,
-            pressed=frozenset(role for role, code in mapping.roles.items() if code in pressed),
-            engaged=held,
-            dead_man=held,
-            age=age,
-            connected=connected,
-        )
+        return to_sample(mapping, config, axes=axes, down=down, pressed=pressed, age=age, connected=connected)
 
     def help(self) -> str:
         """Its sticks and buttons, the dead-man first."""
         with self._lock:
             mapping = self._mapping
         state = "" if self._reader.connected else f" (not connected: {self._reader.problem})"
-        lines = [f"{self.name}{state}: HOLD {mapping.label(mapping.dead_man)} to drive; nothing moves without it"]
-        for name, stick in mapping.motions.items():
-            lines.append(f"  {mapping.label(stick.axis):<24}{name}")
-        lines += [f"  {mapping.label(code):<24}{BUTTONS[role]}" for role, code in mapping.roles.items()]
-        return "\n".join(lines)
+        return to_help(mapping, f"{self.name}{state}")
 
     def close(self) -> None:
         """Let it go."""
         self._reader.close()
-
-    def _shape(self, value: float) -> float:
-        beyond = (abs(value) - self.config.deadzone) / (1.0 - self.config.deadzone)
-        return float(np.sign(value)) * min(1.0, beyond) ** self.config.exponent if beyond > 0.0 else 0.0
 
     def _open(self) -> int:
         descriptor = _open_readable(self.config.path)
@@ -145,28 +124,73 @@ class Gamepad:
             self._state = State()
 
 
+def by_code(layout: Layout, state: State) -> tuple[dict[str, float], set[str], set[str]]:
+    """(axes, buttons that are down, those that went down since the last call), by code."""
+    axes = {code: state.axes[number] for number, code in enumerate(layout.axes) if number in state.axes}
+    down = {code for number, code in enumerate(layout.buttons) if state.buttons.get(number, False)}
+    pressed = {code for number, code in enumerate(layout.buttons) if number in state.pressed}
+    state.pressed.clear()
+    return axes, down, pressed
+
+
+def to_sample(
+    mapping: GamepadMapping,
+    config: GamepadConfig,
+    *,
+    axes: Mapping[str, float],
+    down: Set[str],
+    pressed: Set[str],
+    age: float,
+    connected: bool,
+) -> Sample:
+    """What sticks and buttons mean, wherever they come from.
+
+    Args:
+        mapping: What is what.
+        config: Speeds and shape of the sticks.
+        axes: Values in [-1, 1] by code.
+        down: Codes of the buttons that are down.
+        pressed: Codes of those that went down since the last sample.
+        age: s since the device was heard.
+        connected: It is there.
+    """
+    held = connected and mapping.dead_man in down
+    direction = np.zeros(6)
+    for name, stick in mapping.motions.items():
+        if stick.axis in axes:
+            value = (axes[stick.axis] - stick.rest) / (1.0 + abs(stick.rest))
+            direction[AXES.index(name)] = stick.sign * shaped(value, config.deadzone, config.exponent)
+    buttons = frozenset(role for role, code in mapping.roles.items() if code in down)
+    moves = held and age <= config.stale_after
+    return Sample(
+        twist=scaled(direction, config, "slow" in buttons) if moves else np.zeros(6),
+        buttons=buttons,
+        pressed=frozenset(role for role, code in mapping.roles.items() if code in pressed),
+        engaged=held,
+        dead_man=held,
+        age=age,
+        connected=connected,
+    )
+
+
+def to_help(mapping: GamepadMapping, name: str) -> str:
+    """The sticks and buttons of the device `name`, the dead-man first."""
+    lines = [f"{name}: HOLD {mapping.label(mapping.dead_man)} to drive; nothing moves without it"]
+    lines += [f"  {mapping.label(stick.axis):<24}{motion}" for motion, stick in mapping.motions.items()]
+    lines += [f"  {mapping.label(code):<24}{BUTTONS[role]}" for role, code in mapping.roles.items()]
+    return "\n".join(lines)
+
+
 def _open_readable(pattern: str) -> int:
-    paths = sorted(glob.glob(pattern), key=lambda path: (len(path), path))
+    paths = find_gamepads(pattern)
     if not paths:
         raise DeviceError(
             f"no gamepad at {pattern}; plug one in, and see that the kernel's module joydev is loaded "
             "(`sudo modprobe joydev`)"
         )
-    try:
-        return os.open(paths[0], os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except PermissionError as error:
-        group = _group_of(paths[0])
-        raise DeviceError(
-            f"may not open {paths[0]}: it belongs to the group {group!r}; run `sudo usermod -aG {group} $USER` and log "
-            "in again"
-        ) from error
-    except OSError as error:
-        raise DeviceError(f"cannot open {paths[0]}: {error.strerror}") from error
+    return open_path(paths[0], os.O_RDONLY)
 
 
-def _group_of(path: str) -> str:
-    number = os.stat(path).st_gid
-    try:
-        return grp.getgrgid(number).gr_name
-    except KeyError:
-        return str(number)
+def find_gamepads(pattern: str = GamepadConfig.path) -> list[str]:
+    """Paths that match, the lowest number first."""
+    return sorted(glob.glob(pattern), key=lambda path: (len(path), path))

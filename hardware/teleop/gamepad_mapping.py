@@ -10,16 +10,15 @@ labels: {BTN_TR: right bumper}        what is printed on it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hardware.descriptions.fields import check_keys
 from hardware.teleop.device import check_buttons
 from hardware.teleop.joydev import Layout
+from hardware.teleop.mapping_files import read_file, shipped_or_own
 
 FOLDER = Path(__file__).parent / "gamepads"
 AXES = ("x", "y", "z", "rx", "ry", "rz")
@@ -75,14 +74,7 @@ def load_mapping(path: Path) -> GamepadMapping:
     Raises:
         ValueError: The file is no mapping; says what is wrong with it.
     """
-    try:
-        data = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the gamepad mapping {path}: {error}") from error
-    try:
-        return _mapping(path.stem, data)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"gamepad mapping {path}: {error}") from error
+    return read_file("gamepad mapping", path, _mapping)
 
 
 def find_mapping(device: str, layout: Layout | None = None) -> GamepadMapping:
@@ -107,12 +99,7 @@ def named_mapping(name: str) -> GamepadMapping:
     Raises:
         ValueError: There is none, or it is wrong.
     """
-    shipped = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-    if name in shipped:
-        return load_mapping(FOLDER / f"{name}.yaml")
-    if not Path(name).is_file():
-        raise ValueError(f"gamepad mapping {name!r} is neither a file nor one of {', '.join(shipped)}")
-    return load_mapping(Path(name))
+    return load_mapping(shipped_or_own("gamepad mapping", name, FOLDER))
 
 
 def _mapping(name: str, data: Any) -> GamepadMapping:
@@ -120,20 +107,8 @@ def _mapping(name: str, data: Any) -> GamepadMapping:
     for key in ("motions", "roles", "labels"):
         if not isinstance(data[key], dict):
             raise ValueError(f"{key} is {data[key]!r}; expected a mapping")
-    sticks = {}
-    for direction, entry in data["motions"].items():
-        if direction not in AXES:
-            raise ValueError(f"motions has {direction!r}; expected {', '.join(AXES)}")
-        stick = Stick(**entry)
-        if stick.axis not in data["axes"] or stick.sign not in (-1, 1) or stick.rest not in (-1, 0, 1):
-            raise ValueError(
-                f"motion {direction!r} is {entry!r}; expected one of the axes, sign ±1 and rest -1, 0 or 1"
-            )
-        sticks[direction] = stick
-    check_buttons(data["roles"], "roles")
-    for role, code in {**data["roles"], "dead_man": data["dead_man"]}.items():
-        if code not in data["buttons"]:
-            raise ValueError(f"{role} is on {code!r}, which is none of its buttons")
+    sticks = read_motions(data["motions"], data["axes"])
+    check_roles(data["roles"], data["dead_man"], data["buttons"])
     return GamepadMapping(
         name=name,
         names=tuple(data["names"]),
@@ -144,3 +119,34 @@ def _mapping(name: str, data: Any) -> GamepadMapping:
         roles=data["roles"],
         labels=data["labels"],
     )
+
+
+def read_motions(entries: Mapping[str, Any], axes: Container[str]) -> dict[str, Stick]:
+    """Sticks by direction.
+
+    Raises:
+        ValueError: A direction is none, or its axis, sign or rest is wrong.
+    """
+    sticks = {}
+    for direction, entry in entries.items():
+        if direction not in AXES:
+            raise ValueError(f"motions has {direction!r}; expected {', '.join(AXES)}")
+        stick = Stick(**entry)
+        if stick.axis not in axes or stick.sign not in (-1, 1) or stick.rest not in (-1, 0, 1):
+            raise ValueError(
+                f"motion {direction!r} is {entry!r}; expected one of the axes, sign ±1 and rest -1, 0 or 1"
+            )
+        sticks[direction] = stick
+    return sticks
+
+
+def check_roles(roles: Mapping[str, str], dead_man: str, buttons: Container[str]) -> None:
+    """Refuse roles that are none, and buttons that the device does not have.
+
+    Raises:
+        ValueError: Says which.
+    """
+    check_buttons(roles, "roles")
+    for role, code in {**roles, "dead_man": dead_man}.items():
+        if code not in buttons:
+            raise ValueError(f"{role} is on {code!r}, which is none of its buttons")

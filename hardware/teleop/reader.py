@@ -32,6 +32,7 @@ class Reader:
         *,
         retry: float | None = None,
         wait: bool = False,
+        ask: Callable[[int, float], float] | None = None,
     ) -> None:
         """Open the device and read it.
 
@@ -42,11 +43,14 @@ class Reader:
             lost: Called in the thread when the device has gone: forget what was held.
             retry: s between attempts to open a device that has gone; None: once gone, it stays so.
             wait: Do not raise when it cannot be opened now, but go on trying.
+            ask: For devices that only speak when asked: called in the thread with the descriptor and the time, writes a
+                request and returns after how many s it wants to be called again.
 
         Raises:
             OSError: It cannot be opened.
         """
         self._name, self._opener, self._feed, self._lost, self._retry = name, opener, feed, lost, retry
+        self._ask = ask
         self._heard = -math.inf
         self.connected = False
         """Whether the device is open."""
@@ -111,8 +115,15 @@ class Reader:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
+        due = time.monotonic()
         while True:
-            ready = dict(poll.poll(TICK * 1000.0))
+            if self._ask is not None and (now := time.monotonic()) >= due:
+                try:
+                    due = now + self._ask(descriptor, now)
+                except OSError as error:
+                    return error.strerror or str(error)
+            wait = TICK if self._ask is None else min(TICK, max(0.0, due - time.monotonic()))
+            ready = dict(poll.poll(wait * 1000.0))
             if self._wake in ready:
                 return None
             now = time.monotonic()

@@ -214,7 +214,7 @@ def test_permission_is_refused_in_words(plug, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(gamepad_module.os, "open", refuse)
-    with pytest.raises(DeviceError, match=r"may not open .*js0.*usermod -aG"):
+    with pytest.raises(DeviceError, match=r"may not open .*js0: .*99-robot-rl-devices.rules"):
         Gamepad(GamepadConfig(path=str(plug.path)))
 
 
