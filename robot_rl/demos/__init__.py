@@ -1,0 +1,1 @@
+"""Data sets of demonstrations: made by scripted people, looked at, checked, cut, converted, replayed, scored."""
