@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,6 +32,7 @@ MIN_VECTORS = 64
 """Fewest stored observations with expected actions."""
 ACTION_TOLERANCE = 1e-5
 """Largest difference of a normalized action to the stored one."""
+_PLURAL = {"action": "actions", "next_memory": "memories"}
 
 
 class BundleError(ValueError):
@@ -76,6 +77,7 @@ def write_bundle(
     expected: np.ndarray,
     card: str,
     images: Mapping[str, np.ndarray] | None = None,
+    state: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """Write a bundle and check it; an existing bundle of that name is replaced whole or not at all.
 
@@ -88,6 +90,7 @@ def write_bundle(
         card: Text of `card.md`.
         images: Shape (K, H, W, 3) uint8 by camera, pictures to store beside the observations; the cameras are those of
             the manifest.
+        state: Of a network with memory or noise: `memory` (K, M), `noise` (K, L), `next_memory` (K, M), float32.
 
     Raises:
         BundleError: What was written does not pass `check_bundle`, or `folder` holds something else.
@@ -98,7 +101,9 @@ def write_bundle(
     with whole_folder(folder) as fresh:
         (fresh / "policy.onnx").write_bytes(network)
         pictures: dict[str, Any] = {f"image_{camera}": stored for camera, stored in (images or {}).items()}
-        np.savez_compressed(fresh / "vectors.npz", observation=inputs, action=expected, **pictures)
+        np.savez_compressed(
+            fresh / "vectors.npz", observation=inputs, action=expected, **pictures, **dict[str, Any](state or {})
+        )
         (fresh / "card.md").write_text(card)
         files = {p.name: _sha256(p) for p in sorted(fresh.iterdir())}
         contents = dataclasses.replace(contents, files=files)
@@ -157,7 +162,7 @@ def robot_violations(contents: Manifest, robot: RobotInterface) -> list[str]:
     """Every way in which a robot does not fit a manifest."""
     need = contents.robot
     if need.kind != robot.kind:
-        return [f"the policy flies or moves a {need.kind}, but robot {robot.name!r} is a {robot.kind}"]
+        return [f"the policy is for a robot of kind {need.kind!r}, but {robot.name!r} is of kind {robot.kind!r}"]
     problems = [
         f"robot {robot.name!r} has no actuator {name!r}; it has {', '.join(robot.actuators)}"
         for name in need.actuators
@@ -236,49 +241,88 @@ def _observation_violations(contents: Manifest) -> list[str]:
 
 
 def _network_violations(folder: Path, contents: Manifest) -> list[str]:
+    names = [*contents.execution.inputs(), *contents.execution.outputs()]
+    names += [f"image_{camera}" for camera in contents.images]
     try:
         with np.load(folder / "vectors.npz", allow_pickle=False) as stored:
-            inputs, expected = stored["observation"], stored["action"]
-            images = {f"image_{camera}": stored[f"image_{camera}"] for camera in contents.images}
+            vectors = {name: stored[name] for name in names}
     except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         return [f"vectors.npz cannot be read: {error}"]
-    if inputs.dtype.kind != "f" or expected.dtype.kind != "f":
-        return [f"vectors.npz: observation is {inputs.dtype} and action is {expected.dtype}; expected float32"]
-    if inputs.ndim != 2 or len(inputs) < MIN_VECTORS or inputs.shape[1] != contents.observation_size:
-        return [
-            f"vectors.npz: observation has shape {inputs.shape}, expected (≥ {MIN_VECTORS}, "
-            f"{contents.observation_size})"
-        ]
-    for camera, shape in contents.images.items():
-        found, wanted = images[f"image_{camera}"], (len(inputs), *shape, 3)
-        if found.dtype != np.uint8 or found.shape != wanted:
-            return [f"vectors.npz: image_{camera} is {found.dtype} of shape {found.shape}; expected uint8 {wanted}"]
+    if problem := _vector_violation(vectors, contents):
+        return [problem]
     try:
         session = open_session(folder / "policy.onnx")
     except Exception as error:  # onnxruntime's errors have no common base class
         return [f"policy.onnx cannot be loaded: {error}"]
-    names = {i.name for i in session.get_inputs()}
-    expected_names = {"observation", *images}
-    if names != expected_names or session.get_outputs()[0].name != "action":
-        wanted_names = ", ".join(repr(name) for name in sorted(expected_names, reverse=True))
-        return [f"policy.onnx has inputs {sorted(names)}; expected {wanted_names} in and 'action' out"]
+    outputs = contents.execution.outputs()
+    inputs = {name: vectors[name] for name in names if name not in outputs}
+    given = {i.name for i in session.get_inputs()}
+    made = tuple(o.name for o in session.get_outputs())
+    if given != set(inputs) or made != outputs:
+        return [
+            f"policy.onnx has inputs {sorted(given)} and outputs {list(made)}; "
+            f"expected {_quoted(sorted(inputs, reverse=True))} in and {_quoted(outputs)} out"
+        ]
+    typed = {name: v if name.startswith("image_") else v.astype(np.float32) for name, v in inputs.items()}
     try:
-        result = session.run(["action"], {"observation": inputs.astype(np.float32), **images})[0]
+        results = dict(zip(outputs, session.run(list(outputs), typed), strict=True))
     except Exception as error:  # likewise
         return [f"policy.onnx does not run on its stored observations: {error}"]
-    if result.ndim != 3 or result.shape[2] != contents.action_size or result.shape != expected.shape:
+    return _result_violations(results, vectors, contents)
+
+
+def _vector_violation(vectors: Mapping[str, np.ndarray], contents: Manifest) -> str:
+    """What is wrong with the shapes and types of the stored vectors; empty where nothing is."""
+    inputs, expected = vectors["observation"], vectors["action"]
+    if inputs.dtype.kind != "f" or expected.dtype.kind != "f":
+        return f"vectors.npz: observation is {inputs.dtype} and action is {expected.dtype}; expected float32"
+    if inputs.ndim != 2 or len(inputs) < MIN_VECTORS or inputs.shape[1] != contents.observation_size:
+        return (
+            f"vectors.npz: observation has shape {inputs.shape}, expected (≥ {MIN_VECTORS}, "
+            f"{contents.observation_size})"
+        )
+    length = contents.execution.memory_length(contents.observation_size)
+    sizes = {"memory": length, "next_memory": length, "noise": contents.execution.noise_size}
+    for name in sizes.keys() & vectors.keys():
+        found, wanted = vectors[name], (len(inputs), sizes[name])
+        if found.dtype.kind != "f" or found.shape != wanted:
+            return f"vectors.npz: {name} is {found.dtype} of shape {found.shape}; expected float32 {wanted}"
+    for camera, shape in contents.images.items():
+        picture, whole = vectors[f"image_{camera}"], (len(inputs), *shape, 3)
+        if picture.dtype != np.uint8 or picture.shape != whole:
+            return f"vectors.npz: image_{camera} is {picture.dtype} of shape {picture.shape}; expected uint8 {whole}"
+    return ""
+
+
+def _result_violations(
+    results: Mapping[str, np.ndarray], vectors: Mapping[str, np.ndarray], contents: Manifest
+) -> list[str]:
+    """What the network makes of the stored inputs against what it made of them when it was written."""
+    action, expected, horizon = results["action"], vectors["action"], contents.execution.horizon
+    if action.ndim != 3 or action.shape[2] != contents.action_size or action.shape != expected.shape:
         return [
-            f"policy.onnx gives {result.shape}, stored are {expected.shape}; expected (K, H, {contents.action_size})"
+            f"policy.onnx gives {action.shape}, stored are {expected.shape}; expected (K, H, {contents.action_size})"
         ]
-    if not np.all(np.isfinite(result)):
-        return ["policy.onnx gives non-finite actions: its weights are broken"]
+    if action.shape[1] != horizon:
+        return [f"policy.onnx gives chunks of {action.shape[1]} actions; execution.horizon is {horizon}"]
     problems = []
-    if np.abs(result).max() > 1.0 + 1e-6:
-        problems.append(f"policy.onnx gives an action of {np.abs(result).max():.3g}, outside [-1, 1]")
-    worst = float(np.abs(result - expected).max())
-    if not worst <= ACTION_TOLERANCE:
-        problems.append(f"policy.onnx differs from its stored actions by {worst:.2g}, more than {ACTION_TOLERANCE:g}")
+    for name, result in results.items():
+        if result.shape != vectors[name].shape:
+            return [f"policy.onnx gives {name} of shape {result.shape}; stored is {vectors[name].shape}"]
+        if not np.all(np.isfinite(result)):
+            return [f"policy.onnx gives non-finite {_PLURAL[name]}: its weights are broken"]
+        worst = float(np.abs(result - vectors[name]).max())
+        if not worst <= ACTION_TOLERANCE:
+            problems.append(
+                f"policy.onnx differs from its stored {_PLURAL[name]} by {worst:.2g}, more than {ACTION_TOLERANCE:g}"
+            )
+    if np.abs(action).max() > 1.0 + 1e-6:
+        problems.insert(0, f"policy.onnx gives an action of {np.abs(action).max():.3g}, outside [-1, 1]")
     return problems
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -19,6 +19,7 @@ from typing import Any
 import jsonschema
 
 from policies.actions import ActionConfig
+from policies.execution import Execution, execution_violations
 from policies.pictures import View
 from policies.terms import MemorySpec, TermConfig
 
@@ -45,6 +46,10 @@ class Envelope:
     arm: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Further limits of an arm: fields of `hardware.safety.arm_envelope.ArmEnvelope` by name, as JSON data, but for the
     two ages above; those that are absent have their defaults there."""
+
+    rules: tuple[Mapping[str, str], ...] = field(default=(), hash=False)
+    """Rules in signal temporal logic for a quadrotor: `name`, `formula`, and `reaction`, `hold` or `brake`; an arm's
+    are in `arm`."""
 
     def of_arm(self) -> dict[str, Any]:
         """All that the bundle says about an arm's limits, as JSON data for `ArmEnvelope`."""
@@ -107,6 +112,8 @@ class Manifest:
     """(H, W) pixels of the pictures that the network sees, by camera; its inputs are `image_<camera>`."""
     views: Mapping[str, View] = field(default_factory=dict)
     """What of each camera's picture that is; all of it, resized, for a camera that is not named."""
+    execution: Execution = Execution()
+    """How the network is run from step to step: chunks, memory, noise."""
 
     def view(self, camera: str) -> View:
         """What the network sees of a camera's picture."""
@@ -125,7 +132,19 @@ def schema_violations(data: Any) -> list[str]:
         f"manifest.json: {'.'.join(str(p) for p in error.absolute_path) or 'top level'}: {error.message}"
         for error in sorted(_validator().iter_errors(data), key=lambda e: [str(p) for p in e.absolute_path])
     ]
-    return violations or _view_violations(data)
+    return violations or [*_view_violations(data), *_execution_violations(data)]
+
+
+def _execution_violations(data: Mapping[str, Any]) -> list[str]:
+    found = execution_violations(_execution(data), data["action_size"])
+    return [f"manifest.json: execution: {problem}" for problem in found]
+
+
+def _execution(data: Mapping[str, Any]) -> Execution:
+    given = data.get("execution", {})
+    counts = ("horizon", "executed", "history", "memory_size", "noise_size")
+    whole = {name: int(given[name]) for name in counts if name in given}  # 1.0 is an integer for JSON
+    return Execution(**{**given, **whole, "switches": tuple(int(index) for index in given.get("switches", ()))})
 
 
 def _view_violations(data: Mapping[str, Any]) -> list[str]:
@@ -153,6 +172,7 @@ def from_json(data: Mapping[str, Any]) -> Manifest:
 
     envelope = {**data["envelope"], "geofence": bounds(data["envelope"]["geofence"])}
     envelope["state_age"] = tuple(float(v) for v in envelope["state_age"])
+    envelope["rules"] = tuple(envelope.get("rules", ()))
     robot: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data["robot"].items()}
     memory = {k: MemorySpec(**{**v, "shape": tuple(v["shape"])}) for k, v in data["memory"].items()}
     converted = {
@@ -163,6 +183,7 @@ def from_json(data: Mapping[str, Any]) -> Manifest:
         "envelope": Envelope(**envelope),
         "images": {camera: tuple(shape) for camera, shape in data.get("images", {}).items()},
         "views": {camera: _view(view) for camera, view in data.get("views", {}).items()},
+        "execution": _execution(data),
     }
     return Manifest(**{**data, **converted})
 
@@ -173,10 +194,14 @@ def to_json(manifest: Manifest) -> str:
     data.update(training=_without_nan(data["training"]), evaluation=_without_nan(data["evaluation"]))
     if not data["envelope"]["arm"]:
         del data["envelope"]["arm"]  # readers that do not know it can run the policy
+    if not data["envelope"]["rules"]:
+        del data["envelope"]["rules"]
     if not data["images"]:
         del data["images"]  # readers that know no pictures can run the policy
     if not data["views"]:
         del data["views"]
+    if manifest.execution == Execution():
+        del data["execution"]
     return json.dumps(data, indent=2) + "\n"
 
 

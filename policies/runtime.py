@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from policies import actions, bundle, observations
+from policies.execution import Executor
 from policies.manifest import Manifest
 from policies.terms import Memory
 from policies.types import Array, Command, RobotInterface
@@ -19,10 +21,11 @@ class Policy:
     The first `step` after `reset` fixes the batch shape; a single sample has none.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, seed: int = 0) -> None:
         """Open the network of a bundle that was checked; use `load`."""
         self.manifest = manifest
         self._session = bundle.open_session(folder / "policy.onnx")
+        self._executor = Executor(manifest.execution, seed)
         self._memory: Memory | None = None
         self.last_action: np.ndarray | None = None
         """Normalized action (..., A) of the last step, before its physical scale; None after a reset."""
@@ -37,6 +40,7 @@ class Policy:
         """
         if mask is None:
             self._memory, self.last_action, self.last_observation = None, None, None
+            self._executor.reset()
             return
         if self._memory is None:
             return
@@ -49,11 +53,12 @@ class Policy:
             name: np.where(mask.reshape(mask.shape + (1,) * (value.ndim - mask.ndim)), fresh[name], value)
             for name, value in self._memory.items()
         }
+        self._executor.reset(mask.reshape(-1))
 
     def step(self, state: Any, setpoint: Any) -> Command:
         """The command for a state and a set-point, numpy fields, single or batched.
 
-        Call it once per control period (`manifest.control_rate_hz`): history and integrals count calls.
+        Call it once per control period (`manifest.control_rate_hz`): history, integrals and chunks count calls.
 
         Raises:
             ValueError: The state lacks a picture that the network sees, or it has another shape; nothing has changed.
@@ -67,8 +72,14 @@ class Policy:
         )
         observation = np.asarray(observation, dtype=np.float32)
         flat = observation.reshape(-1, observation.shape[-1])
-        result = self._session.run(["action"], {"observation": flat, **images})[0]
-        action = result[:, 0].reshape(*observation.shape[:-1], -1)
+        names = self.manifest.execution.outputs()
+
+        def infer(inputs: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+            everywhere = len(rows) == len(flat)  # most often: then nothing is copied
+            seen = {name: image if everywhere else image[rows] for name, image in images.items()}
+            return dict(zip(names, self._session.run(list(names), {**inputs, **seen}), strict=True))
+
+        action = self._executor.step(flat, infer).reshape(*observation.shape[:-1], -1)
         self._memory = observations.record_action(memory, action)
         self.last_action, self.last_observation = action, observation
         return actions.to_command(self.manifest.action, action)
@@ -94,15 +105,16 @@ class Policy:
         return found
 
 
-def load(path_or_name: str | Path, robot: RobotInterface | None = None) -> Policy:
+def load(path_or_name: str | Path, robot: RobotInterface | None = None, seed: int = 0) -> Policy:
     """Load a policy bundle by path or zoo name, after replaying its stored actions.
 
     Args:
         path_or_name: A bundle's folder, or the name of a shipped one.
         robot: The robot that shall run it; what does not fit is refused.
+        seed: Of the noise, where the network takes any; row r of a batch draws what a single policy of seed + r does.
 
     Raises:
         BundleError: A ValueError that says in a sentence what is wrong.
     """
     folder, manifest = bundle.read_manifest(path_or_name, robot)
-    return Policy(folder, manifest)
+    return Policy(folder, manifest, seed)

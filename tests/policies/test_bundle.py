@@ -236,7 +236,7 @@ def test_files_beyond_the_size_limit_are_not_read(bundle, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "fragments"),
     [
-        ({"kind": "arm"}, ("quadrotor", "'crazyflie' is a arm")),
+        ({"kind": "arm"}, ("quadrotor", "'crazyflie' is of kind 'arm'")),
         (
             {"signals": ("position", "orientation", "linear_velocity")},
             ("does not measure 'angular_velocity'",),

@@ -141,7 +141,8 @@ def test_a_bundle_whose_pictures_do_not_fit_its_network_is_refused(write, conten
     with pytest.raises(BundleError, match="differs from its stored actions"):
         write(wrist=np.zeros((COUNT, 3, 3, 3), np.uint8))
     with pytest.raises(
-        BundleError, match=r"inputs \['image_front', 'observation'\]; expected 'observation', 'image_wr"
+        BundleError,
+        match=r"inputs \['image_front', 'observation'\] and outputs \['action'\]; expected 'observation', 'image_wr",
     ):
         write(model=network(cameras=("front",)))
     with pytest.raises(BundleError, match="inputs"):

@@ -9,6 +9,7 @@ import pytest
 
 from policies import manifest
 from policies.actions import ActionConfig
+from policies.execution import Execution
 from policies.manifest import Envelope, Manifest, RobotRequirement
 from policies.terms import MemorySpec, TermConfig
 
@@ -19,6 +20,7 @@ PAIRS = {
     "robot": (SCHEMA["properties"]["robot"], RobotRequirement),
     "envelope": (SCHEMA["properties"]["envelope"], Envelope),
     "memory": (MEMORY_SCHEMA, MemorySpec),
+    "execution": (SCHEMA["properties"]["execution"], Execution),
     "observation": (SCHEMA["$defs"]["term"], TermConfig),
     "action": (SCHEMA["$defs"]["term"], ActionConfig),
 }
@@ -35,8 +37,12 @@ def test_schema_and_dataclass_have_the_same_fields_required_unless_they_have_a_d
     schema, item = PAIRS[name]
     fields = {f.name for f in dataclasses.fields(item)}
     assert set(schema["properties"]) == fields
-    optional = {Manifest: {"images", "views"}, Envelope: {"arm"}}.get(item, set())
-    assert set(schema["required"]) == fields - optional
+    optional = {
+        Manifest: {"images", "views", "execution"},
+        Execution: {f.name for f in dataclasses.fields(Execution)},
+        Envelope: {"arm", "rules"},
+    }.get(item, set())
+    assert set(schema.get("required", ())) == fields - optional
     assert schema["additionalProperties"] is False
 
 
