@@ -9,7 +9,10 @@ compensated on the arm and on what is attached to it, the shapes, and friction c
   in a collision the rotors' share of the impulse follows over the next few steps.
 - Between two free bodies, the coefficients of friction are multiplied (MuJoCo takes the larger one).
 - A gripper's force rises with the width's error as in MuJoCo, without the inertia of its drive.
-- There are no cables and no own models of arms.
+- Cables are chains of Bullet's spherical joints with springs and dampers of our own, see `sim.engines.bullet_cable`.
+  They and their knots do not give, while MuJoCo's knots do, by some millimetres. A scene with a cable takes five steps
+  of Bullet in a time step, and a wrench sensor tells their mean.
+- An own model of an arm is read by MuJoCo, see `sim.engines.bullet_own_model`.
 - Poses and kinematics are of now, after a substep too.
 
 A client takes about 30 MB and 50 ms to start.
@@ -26,8 +29,10 @@ from hardware.kinematics import ArmKinematics
 from policies import rotation
 from sim.engines.base import Placement
 from sim.engines.bullet_arm import BulletArmState
+from sim.engines.bullet_cable import CableState
 from sim.engines.bullet_model import BulletModel, build_model
-from sim.engines.bullet_parts import pybullet
+from sim.engines.bullet_own_model import own_description, read_own_model
+from sim.engines.bullet_parts import motion_of, pybullet
 from sim.engines.bullet_variables import BulletVariables
 from sim.scene import Scene
 
@@ -37,8 +42,6 @@ _SATURATION = 0.003
 """m of width error at which a gripper pushes with all its force, as in MuJoCo."""
 _LEAST_SHARE = 0.05
 """Share of its force that a gripper's drive has at any error, to hold the fingers."""
-_FINGER_GAIN = 0.2
-"""Share of a finger's position error that its motor takes away in a time step."""
 _TOO_FAST = 1e3
 """rad/s at which the physics has broken down."""
 
@@ -54,7 +57,7 @@ class BulletEngine:
             num_envs: N, at most 256.
 
         Raises:
-            ValueError: Too many environments, or something in the scene that only MuJoCo simulates.
+            ValueError: Too many environments, or an own model of an arm with something that only MuJoCo simulates.
         """
         if not 1 <= num_envs <= MAX_ENVS:
             raise ValueError(
@@ -64,11 +67,13 @@ class BulletEngine:
         self.failed = np.zeros(num_envs, dtype=bool)
         self._clients: list[int] = []
         descriptions = {mount.name: load_arm(mount.robot) for mount in scene.arms}
+        own = {m.name: read_own_model(m, descriptions[m.name]) for m in scene.arms if m.model}
+        descriptions |= {name: own_description(model, descriptions[name]) for name, model in own.items()}
         try:
             for _ in range(num_envs):
                 self._clients.append(pybullet.connect(pybullet.DIRECT))
                 # The same calls in the same order give the same numbers for everything in every client.
-                self._model: BulletModel = build_model(self._clients[-1], scene, descriptions)
+                self._model: BulletModel = build_model(self._clients[-1], scene, descriptions, own)
         except BaseException:
             self.close()
             raise
@@ -77,10 +82,18 @@ class BulletEngine:
             mount.name: BulletArmState(mount, descriptions[mount.name], self._model.arms[mount.name], num_envs)
             for mount in scene.arms
         }
-        self._variables = BulletVariables(scene, self._clients, self._model, self._arms)
+        cables = self._model.cables.items()
+        part = scene.timestep / self._model.parts
+        self._cables = {name: CableState(cable, self._clients, part) for name, cable in cables}
+        self._variables = BulletVariables(scene, self._clients, self._model, self._arms, self._cables)
         self._pushes: dict[str, np.ndarray] = {}
         self._attached = {body.name: body for body in scene.bodies if body.attached_to}
-        self._moving = [body for body in scene.bodies if body.motion != "fixed" and not body.attached_to]
+        movable = [body for body in scene.bodies if body.motion != "fixed" and not body.attached_to]
+        chained = {body.name for cable in self._cables.values() for body in cable.cable.members}
+        self._moving = [body for body in movable if body.name not in chained]
+        """Single bodies."""
+        roots = {cable.cable.members[0].name for cable in self._cables.values() if cable.cable.held is None}
+        self._placeable = [body.name for body in movable if body.name in roots or body.name not in chained]
         for arm in self._arms.values():
             arm.q[:] = arm.description.home
         everywhere = np.arange(num_envs)
@@ -91,8 +104,8 @@ class BulletEngine:
     def place(self, ids: np.ndarray, placement: Placement) -> None:
         """Begin anew in the environments `ids` (K,) int, at rest; nothing is left of what was, contacts included."""
         for name in placement.poses:
-            if name not in {body.name for body in self._moving}:
-                raise ValueError(f"body {name!r} can't be placed; those that can: {[b.name for b in self._moving]}")
+            if name not in self._placeable:
+                raise ValueError(f"body {name!r} can't be placed; those that can: {self._placeable}")
         count = len(ids)
         joints, velocities, poses = {}, {}, {}
         for name, arm in self._arms.items():
@@ -106,6 +119,12 @@ class BulletEngine:
             poses[body.name] = np.asarray(placement.poses.get(body.name, usual), dtype=float)
         twists = {name: np.zeros((count, 6)) for name in poses}
         self._put(ids, joints, velocities, poses, twists)
+        for cable in self._cables.values():
+            first = cable.cable.held or cable.cable.members[0]
+            usual = self.pose(first.name)[ids]
+            straight = cable.straight(np.asarray(placement.poses.get(first.name, usual), dtype=float))
+            cable.put(ids, straight, np.zeros((*straight.shape[:2], 6)))
+            cable.forget(ids)
         for arm in self._arms.values():
             arm.forget(ids)
         for force in self._pushes.values():
@@ -143,7 +162,7 @@ class BulletEngine:
                 linear = twists[name][row, :3] + np.cross(angular, position - pose[row, :3])
                 pybullet.resetBaseVelocity(body.index, linear.tolist(), angular.tolist(), physicsClientId=client)
         for arm in self._arms.values():
-            self._read(arm, ids, after_step=False)
+            self._read(arm, ids)
 
     def substep(self, torques: Mapping[str, np.ndarray], widths: Mapping[str, np.ndarray]) -> None:
         """Advance by one time step; environments whose physics breaks down stop and are marked in `failed`."""
@@ -153,23 +172,46 @@ class BulletEngine:
             if arm.model.fingers:
                 self.failed |= ~np.isfinite(widths[name])
         going = np.flatnonzero(~self.failed)
-        for name, arm in self._arms.items():
-            self._drive(arm, torques[name], widths.get(name), going, dt)
-        for name, force in self._pushes.items():
-            self._push(name, force, going)
-        for env in going.tolist():
-            pybullet.stepSimulation(physicsClientId=self._clients[env])
+        orders = {
+            name: self._drive(arm, torques[name], widths.get(name), going, dt) for name, arm in self._arms.items()
+        }
+        holders = [self._held(cable) for cable in self._cables.values()]
+        for arm in self._arms.values():
+            arm.sensor[going] = 0.0
+        for _ in range(self._model.parts):
+            # Bullet forgets torques and forces with every step.
+            for name, arm in self._arms.items():
+                arm.command(self._clients, going, *orders[name])
+            for name, force in self._pushes.items():
+                self._push(name, force, going)
+            for cable, holder in zip(self._cables.values(), holders, strict=True):
+                cable.drive(going, holder)
+            for env in going.tolist():
+                pybullet.stepSimulation(physicsClientId=self._clients[env])
+            for cable in self._cables.values():
+                self.failed |= ~cable.follow(going)
+            self._sense(going)
         for arm in self._arms.values():
             before = arm.qd.copy()
-            self._read(arm, going, after_step=True)
+            self._read(arm, going)
             arm.measure_other_forces(before, dt, going)
             with np.errstate(invalid="ignore"):
                 self.failed |= ~(np.abs(arm.state[:, 1]) < _TOO_FAST).all(axis=1)
 
+    def _held(self, cable: CableState) -> tuple[np.ndarray, np.ndarray] | None:
+        """Orientation (N, 4) and angular velocity (N, 3) of the segment that a cable hangs on."""
+        if cable.cable.held is not None:
+            arm = self._arms[cable.cable.held.attached_to]
+            spin = (arm.kinematics().jacobian[:, 3:] @ arm.qd[..., None])[..., 0]
+            return self.pose(cable.cable.held.name)[:, 3:], spin
+        if cable.cable.first == 1:
+            return self.pose(cable.cable.members[0].name)[:, 3:], np.zeros((self.num_envs, 3))
+        return None
+
     def _drive(
         self, arm: BulletArmState, torques: np.ndarray, widths: np.ndarray | None, going: np.ndarray, dt: float
-    ) -> None:
-        """Set the torques and the fingers' motors for the next time step."""
+    ) -> tuple[list[list[float]], list[list[float]], list[list[float]]]:
+        """Torques of the joints for the next time step, and widths and forces of the fingers' motors."""
         index, joints, fingers = arm.model.index, arm.model.joints, arm.model.fingers
         n = len(joints)
         still = [0.0] * len(arm.links)
@@ -187,32 +229,23 @@ class BulletEngine:
             share = np.abs(2.0 * (wanted - arm.state[:, 0, n:]) / _SATURATION).clip(_LEAST_SHARE, 1.0)
             forces = (share * arm.max_force).tolist()
             targets = np.broadcast_to(wanted, share.shape).tolist()
-        for env in going.tolist():
-            client = self._clients[env]
-            pybullet.setJointMotorControlArray(
-                index, joints, pybullet.TORQUE_CONTROL, forces=applied[env], physicsClientId=client
-            )
-            if fingers:
-                pybullet.setJointMotorControlArray(
-                    index,
-                    fingers,
-                    pybullet.POSITION_CONTROL,
-                    targetPositions=targets[env],
-                    forces=forces[env],
-                    positionGains=[_FINGER_GAIN] * len(fingers),
-                    physicsClientId=client,
-                )
+        return applied, targets, forces
 
-    def _read(self, arm: BulletArmState, ids: np.ndarray, after_step: bool) -> None:
-        """Joint angles and velocities of the environments `ids`; after a time step, the wrench sensor too."""
+    def _read(self, arm: BulletArmState, ids: np.ndarray) -> None:
+        """Joint angles and velocities of the environments `ids`."""
         index, links = arm.model.index, arm.links
         for env in ids.tolist():
             states = pybullet.getJointStates(index, links, physicsClientId=self._clients[env])
             arm.state[env] = [[state[0] for state in states], [state[1] for state in states]]
-            if arm.mount.wrench and after_step:
-                sensor = pybullet.getJointState(index, arm.model.palm, physicsClientId=self._clients[env])
-                arm.sensor[env] = sensor[2]
         arm.moved()
+
+    def _sense(self, ids: np.ndarray) -> None:
+        """Add what the wrench sensors of environments `ids` feel in a part of a time step to its mean."""
+        for arm in self._arms.values():
+            if arm.mount.wrench:
+                for env in ids.tolist():
+                    state = pybullet.getJointState(arm.model.index, arm.model.palm, physicsClientId=self._clients[env])
+                    arm.sensor[env] += np.divide(state[2], self._model.parts)
 
     def _push(self, name: str, force: np.ndarray, going: np.ndarray) -> None:
         """Put the forces (N, 3) on a body's centre of mass, or an arm's tool, for one time step."""
@@ -220,8 +253,9 @@ class BulletEngine:
         if not len(going):
             return
         if name in self._model.bodies:
-            index, link = self._model.bodies[name].index, -1
-            points = [pybullet.getBasePositionAndOrientation(index, physicsClientId=c)[0] for c in self._clients]
+            place = self._model.bodies[name]
+            index, link = place.index, place.link
+            points = [motion_of(client, place)[0] for client in self._clients]
         else:
             arm = self._arms[name.partition("/")[0]]
             index, link = arm.model.index, arm.model.palm
@@ -287,24 +321,14 @@ class BulletEngine:
             position = kinematics.tool_position + rotation.rotate(turn, np.array(held.position))
             return np.concatenate([position, rotation.multiply(turn, np.array(held.orientation))], axis=1)
         found = self._model.bodies[body]
-        raw = np.array(
-            [
-                [
-                    value
-                    for part in pybullet.getBasePositionAndOrientation(found.index, physicsClientId=c)
-                    for value in part
-                ]
-                for c in self._clients
-            ]
-        )
+        raw = np.array([[*place[0], *place[1]] for place in (motion_of(client, found) for client in self._clients)])
         orientation = rotation.multiply(raw[:, [6, 3, 4, 5]], rotation.conjugate(found.turn))
         return np.concatenate([raw[:, :3] - rotation.rotate(orientation, found.center), orientation], axis=1)
 
     def twist(self, body: str) -> np.ndarray:
         """World twist (N, 6) of a free body's origin."""
         found = self._model.bodies[body]
-        raw = [pybullet.getBaseVelocity(found.index, physicsClientId=client) for client in self._clients]
-        linear, angular = np.moveaxis(np.array(raw), 1, 0)
+        linear, angular = np.moveaxis(np.array([motion_of(client, found)[2:] for client in self._clients]), 1, 0)
         center = rotation.rotate(self.pose(body)[:, 3:], found.center)
         return np.concatenate([linear - np.cross(angular, center), angular], axis=1)
 
@@ -325,6 +349,11 @@ class BulletEngine:
         for body in self._moving:
             stored[f"pose/{body.name}"] = self.pose(body.name)
             stored[f"twist/{body.name}"] = self.twist(body.name)
+        for name, cable in self._cables.items():
+            segments = [body.name for body in cable.cable.members]
+            stored[f"cable/{name}"] = np.stack([self.pose(segment) for segment in segments], axis=1)
+            stored[f"cable_twist/{name}"] = np.stack([self.twist(segment) for segment in segments], axis=1)
+            stored[f"cable_acceleration/{name}"] = cable.acceleration.copy()
         return stored
 
     def load_state(self, stored: Mapping[str, np.ndarray]) -> None:
@@ -341,6 +370,9 @@ class BulletEngine:
             arm.sensor[:] = stored[f"sensor/{name}"]
             arm.history[:] = np.moveaxis(stored[f"history/{name}"], 0, 1)
             arm.other[:], arm.friction[:] = stored[f"other/{name}"], stored[f"friction/{name}"]
+        for name, cable in self._cables.items():
+            cable.put(everywhere, stored[f"cable/{name}"], stored[f"cable_twist/{name}"])
+            cable.acceleration[:] = stored[f"cable_acceleration/{name}"]
         self.failed = np.array(stored["failed"], dtype=bool)
 
     def close(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from hardware.descriptions.arm import ArmDescription
@@ -9,8 +11,11 @@ from hardware.kinematics import ArmKinematics, forward_kinematics
 from policies import rotation
 from sim.engines.base import TORQUE_HISTORY
 from sim.engines.bullet_arm_model import BulletArm
+from sim.engines.bullet_parts import pybullet
 from sim.scene import ArmMount
 
+_FINGER_GAIN = 0.2
+"""Share of a finger's position error that its motor takes away in a step of Bullet."""
 _FRICTION_SWEEPS = 2
 """Iterations in which the joints' frictions settle; they begin with the last time step's."""
 
@@ -118,6 +123,32 @@ class BulletArmState:
                 self.friction[:, k] += change
                 acceleration += mobility[:, k] * change[:, None]
         return acceleration
+
+    def command(
+        self,
+        clients: Sequence[int],
+        going: np.ndarray,
+        applied: list[list[float]],
+        targets: list[list[float]],
+        forces: list[list[float]],
+    ) -> None:
+        """Give Bullet the joints' torques, and the fingers' positions and forces, for its next step."""
+        index, joints, fingers = self.model.index, self.model.joints, self.model.fingers
+        for env in going.tolist():
+            client = clients[env]
+            pybullet.setJointMotorControlArray(
+                index, joints, pybullet.TORQUE_CONTROL, forces=applied[env], physicsClientId=client
+            )
+            if fingers:
+                pybullet.setJointMotorControlArray(
+                    index,
+                    fingers,
+                    pybullet.POSITION_CONTROL,
+                    targetPositions=targets[env],
+                    forces=forces[env],
+                    positionGains=[_FINGER_GAIN] * len(fingers),
+                    physicsClientId=client,
+                )
 
     def measure_other_forces(self, before: np.ndarray, dt: float, ids: np.ndarray) -> None:
         """What else acted in the last time step, from the change of the velocities since `before` (N, n)."""

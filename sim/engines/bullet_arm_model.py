@@ -20,6 +20,7 @@ from sim.engines.bullet_parts import (
     FIRST_ARM,
     FREE,
     STILL,
+    BulletBody,
     collision_shape,
     principal_axes,
     pybullet,
@@ -49,6 +50,8 @@ class BulletArm:
     """Shape (3,), m, the point in the tool's frame about which the sensor's torque is."""
     sensor_turn: np.ndarray
     """Shape (3, 3), from the sensor's axes to the tool's."""
+    attached: dict[str, BulletBody]
+    """Bodies of the scene that the tool holds, by name."""
 
 
 def shares_friction(scene: Scene, body: Body) -> bool:
@@ -74,7 +77,7 @@ class _Links:
 
 
 class ArmBuilder:
-    """Builds one arm; `attached` are the links of attached bodies by name."""
+    """Builds one arm."""
 
     def __init__(self, client: int, scene: Scene, number: int, every_arm: int, description: ArmDescription) -> None:
         self.client, self.scene, self.mount = client, scene, scene.arms[number]
@@ -82,14 +85,39 @@ class ArmBuilder:
         self.others = STILL | FREE | (every_arm & ~self.group)
         self.description = description
         self.links = _Links()
-        self.attached: dict[str, int] = {}
         self.loads: list[tuple[float, np.ndarray]] = []
+        """Masses kg on the palm, it included, and their centres (3,) m in its frame."""
+        offset = description.gripper.tool_offset if description.gripper is not None else 0.0
+        self.tool = np.array([0.0, 0.0, offset]), np.array([1.0, 0.0, 0.0, 0.0])
+        """Position (3,) m and orientation (4,) of the tool's frame in the palm's."""
 
     def build(self) -> BulletArm:
         """Make it in the client."""
+        joints, palm, fingers = self._add_arm()
+        held = {b.name: self._attach(palm, b) for b in self.scene.bodies if b.attached_to == self.mount.name}
+        index = self._create()
+        self._set_joints(index, joints, palm, fingers)
+        masses = np.array([mass for mass, _ in self.loads])
+        moment = sum((mass * center for mass, center in self.loads), np.zeros(3))
+        tool, orientation = self.tool
+        # The sensor's axes are those of the palm's inertial frame, its point is their origin.
+        turn = np.array(self.links.turns[palm])[[3, 0, 1, 2]]
+        return BulletArm(
+            index=index,
+            joints=joints,
+            palm=palm,
+            fingers=fingers,
+            payload=float(masses.sum()),
+            payload_center=rotation.rotate_inverse(orientation, moment / max(masses.sum(), 1e-9) - tool),
+            sensor_position=rotation.rotate_inverse(orientation, np.array(self.links.centers[palm]) - tool),
+            sensor_turn=rotation.to_matrix(rotation.multiply(rotation.conjugate(orientation), turn)),
+            attached={name: self._numbers(index, link) for name, link in held.items()},
+        )
+
+    def _add_arm(self) -> tuple[list[int], int, list[int]]:
+        """Add the links of joints, palm and fingers, in this order; returns their numbers."""
         description, gripper = self.description, self.description.gripper
-        n = description.num_joints
-        for k in range(n):
+        for k in range(description.num_joints):
             self._link(
                 mass=description.link_masses[k],
                 center=description.link_centers[k],
@@ -103,26 +131,11 @@ class ArmBuilder:
             )
         palm = self._palm()
         fingers = self._fingers(palm) if gripper is not None and self.mount.gripper else []
-        for body in self.scene.bodies:
-            if body.attached_to == self.mount.name:
-                self.attached[body.name] = self._attach(palm, body)
-        index = self._create()
-        self._set_joints(index, palm, fingers)
-        masses = np.array([mass for mass, _ in self.loads])
-        moment = sum((mass * center for mass, center in self.loads), np.zeros(3))
-        tool = np.array([0.0, 0.0, gripper.tool_offset if gripper is not None else 0.0])
-        # The sensor's axes are those of the palm's inertial frame, its point is their origin.
-        turn = np.array(self.links.turns[palm])[[3, 0, 1, 2]]
-        return BulletArm(
-            index=index,
-            joints=list(range(n)),
-            palm=palm,
-            fingers=fingers,
-            payload=float(masses.sum()),
-            payload_center=moment / max(masses.sum(), 1e-9) - tool,
-            sensor_position=np.array(self.links.centers[palm]) - tool,
-            sensor_turn=rotation.to_matrix(turn),
-        )
+        return list(range(description.num_joints)), palm, fingers
+
+    def _base_shapes(self) -> list[Shape]:
+        """What stands."""
+        return _capsules(self.description, 0)
 
     def _link(
         self,
@@ -199,18 +212,17 @@ class ArmBuilder:
         return found
 
     def _attach(self, palm: int, body: Body) -> int:
-        gripper = self.description.gripper
-        offset = np.array([0.0, 0.0, gripper.tool_offset if gripper is not None else 0.0])
-        position = offset + np.array(body.position)
+        position = self.tool[0] + rotation.rotate(self.tool[1], np.array(body.position))
+        orientation = rotation.multiply(self.tool[1], np.array(body.orientation))
         center, inertia = mass_properties(body)
-        self.loads.append((body.mass, position + rotation.rotate(np.array(body.orientation), center)))
+        self.loads.append((body.mass, position + rotation.rotate(orientation, center)))
         return self._link(
             mass=body.mass,
             center=center,
             inertia=inertia,
             shapes=list(body.shapes),
             position=position,
-            orientation=body.orientation,
+            orientation=orientation,
             parent=palm,
             kind=pybullet.JOINT_FIXED,
             friction=body.friction if shares_friction(self.scene, body) else 1.0,
@@ -220,7 +232,7 @@ class ArmBuilder:
         links, mount = self.links, self.mount
         return pybullet.createMultiBody(
             baseMass=0.0,
-            baseCollisionShapeIndex=collision_shape(self.client, _capsules(self.description, 0)),
+            baseCollisionShapeIndex=collision_shape(self.client, self._base_shapes()),
             basePosition=list(mount.position),
             baseOrientation=[0.0, 0.0, math.sin(mount.yaw / 2), math.cos(mount.yaw / 2)],
             linkMasses=links.masses,
@@ -236,18 +248,21 @@ class ArmBuilder:
             physicsClientId=self.client,
         )
 
-    def _set_joints(self, index: int, palm: int, fingers: list[int]) -> None:
+    def _numbers(self, index: int, link: int) -> BulletBody:
+        x, y, z, w = self.links.turns[link]
+        return BulletBody(index, np.array(self.links.centers[link]), np.array([w, x, y, z]), link)
+
+    def _set_joints(self, index: int, joints: list[int], palm: int, fingers: list[int]) -> None:
         description, client = self.description, self.client
         for link, moments in enumerate(self.links.moments):
             pybullet.changeDynamics(index, link, localInertiaDiagonal=moments.tolist(), physicsClientId=client)
             set_contact(client, index, link, self.links.frictions[link], self.group, self.others)
         set_contact(client, index, -1, 1.0, self.group, self.others)
         limits = description.interface.limits["position"]
-        for k in range(description.num_joints):
-            lower, upper = (float(value) for value in limits[k])
-            pybullet.changeDynamics(index, k, jointLowerLimit=lower, jointUpperLimit=upper, physicsClientId=client)
+        for link, (lower, upper) in zip(joints, limits, strict=True):
+            pybullet.changeDynamics(index, link, jointLowerLimit=lower, jointUpperLimit=upper, physicsClientId=client)
             # The motors that Bullet starts with would hold the joints.
-            pybullet.setJointMotorControl2(index, k, pybullet.VELOCITY_CONTROL, force=0.0, physicsClientId=client)
+            pybullet.setJointMotorControl2(index, link, pybullet.VELOCITY_CONTROL, force=0.0, physicsClientId=client)
         if self.mount.wrench:
             pybullet.enableJointForceTorqueSensor(index, palm, True, physicsClientId=client)
         if not fingers:

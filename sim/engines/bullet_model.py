@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import mujoco
 import numpy as np
 
 from hardware.descriptions.arm import ArmDescription
 from sim.engines.bullet_arm_model import ArmBuilder, BulletArm
+from sim.engines.bullet_cable_model import BulletCable, build_cable, chains, tie
+from sim.engines.bullet_own_model import OwnArmBuilder
 from sim.engines.bullet_parts import (
     FIRST_ARM,
     FREE,
     STILL,
+    BulletBody,
     collision_shape,
     principal_axes,
     pybullet,
@@ -26,18 +30,8 @@ GRAVITY = 9.81
 _FLOOR = -0.75
 _TABLE = Shape(kind="box", size=(0.6, 0.8, 0.02), position=(0.35, 0.0, -0.02))
 _SOLVER_ITERATIONS = 50
-
-
-@dataclass(frozen=True, eq=False)
-class BulletBody:
-    """A body of the world in a client."""
-
-    index: int
-    """PyBullet's number."""
-    center: np.ndarray
-    """Shape (3,), m, of the inertial frame in the body's frame: Bullet's poses are those of inertial frames."""
-    turn: np.ndarray
-    """Shape (4,), wxyz, of the inertial frame in the body's frame."""
+_CABLE_PARTS = 5
+"""Steps in a time step where there are cables: a taut one trembles faster than a time step can follow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,27 +41,20 @@ class BulletModel:
     arms: dict[str, BulletArm]
     """By name."""
     bodies: dict[str, BulletBody]
-    """By name; those that are attached to a tool belong to their arm."""
-    attached: dict[str, tuple[int, int]]
-    """PyBullet's numbers of arm and link, by name of an attached body."""
-
-    def place_of(self, body: str) -> tuple[int, int]:
-        """PyBullet's numbers of a body: of itself and of its link, -1 for the base."""
-        return self.attached[body] if body in self.attached else (self.bodies[body].index, -1)
+    """By name; those that are attached to a tool are links of their arm."""
+    cables: dict[str, BulletCable]
+    """By name."""
+    parts: int
+    """Steps that Bullet takes in a time step of the scene."""
 
 
-def build_model(client: int, scene: Scene, descriptions: Mapping[str, ArmDescription]) -> BulletModel:
-    """Build a scene in an empty client; `descriptions` are those of the arms by their names.
-
-    Raises:
-        ValueError: The scene has something that only MuJoCo simulates: a cable or an own model of an arm.
-    """
-    for mount in scene.arms:
-        if mount.model:
-            raise ValueError(f"arm {mount.name!r} has an own model {mount.model!r}: use the engine 'mujoco'")
-    for body in scene.bodies:
-        if body.cable:
-            raise ValueError(f"body {body.name!r} is part of the cable {body.cable!r}: use the engine 'mujoco'")
+def build_model(
+    client: int,
+    scene: Scene,
+    descriptions: Mapping[str, ArmDescription],
+    own_models: Mapping[str, mujoco.MjModel],
+) -> BulletModel:
+    """Build a scene in an empty client; `descriptions` and `own_models` are those of the arms, by their names."""
     pybullet.setPhysicsEngineParameter(
         fixedTimeStep=scene.timestep,
         numSolverIterations=_SOLVER_ITERATIONS,
@@ -78,13 +65,28 @@ def build_model(client: int, scene: Scene, descriptions: Mapping[str, ArmDescrip
     _add_surroundings(client, scene)
     every_arm = sum(FIRST_ARM << i for i in range(len(scene.arms)))
     arms: dict[str, BulletArm] = {}
-    attached: dict[str, tuple[int, int]] = {}
+    bodies: dict[str, BulletBody] = {}
     for number, mount in enumerate(scene.arms):
-        builder = ArmBuilder(client, scene, number, every_arm, descriptions[mount.name])
+        what = client, scene, number, every_arm, descriptions[mount.name]
+        builder = OwnArmBuilder(*what, own_models[mount.name]) if mount.model else ArmBuilder(*what)
         arms[mount.name] = builder.build()
-        attached.update({name: (arms[mount.name].index, link) for name, link in builder.attached.items()})
-    bodies = {body.name: _add_body(client, body) for body in scene.bodies if not body.attached_to}
-    return BulletModel(arms, bodies, attached)
+        bodies.update(arms[mount.name].attached)
+    ropes = chains(scene)
+    chained = {body.name for chain in ropes for body in chain}
+    for body in scene.bodies:
+        if not body.attached_to and body.name not in chained:
+            bodies[body.name] = _add_body(client, body)
+    cables = {chain[0].cable: build_cable(client, chain, bodies.get(chain[0].name)) for chain in ropes}
+    for cable in cables.values():
+        bodies.update({body.name: place for body, place in zip(cable.members, cable.places, strict=True)})
+    for cable in cables.values():
+        tie(client, cable, bodies)
+    if cables:
+        # Bullet stops iterating where velocities change little, which for a light cable they always do.
+        pybullet.setPhysicsEngineParameter(
+            fixedTimeStep=scene.timestep / _CABLE_PARTS, solverResidualThreshold=0.0, physicsClientId=client
+        )
+    return BulletModel(arms, bodies, cables, _CABLE_PARTS if cables else 1)
 
 
 def _add_surroundings(client: int, scene: Scene) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,31 @@ except ImportError as error:
 
 STILL, FREE, FIRST_ARM = 1, 2, 4
 """Collision groups: what stands, what moves by physics, the first arm; every arm has a bit of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class BulletBody:
+    """A body of the scene in a client."""
+
+    index: int
+    """PyBullet's number."""
+    center: np.ndarray
+    """Shape (3,), m, of the inertial frame in the body's frame: Bullet's poses are those of inertial frames."""
+    turn: np.ndarray
+    """Shape (4,), wxyz, of the inertial frame in the body's frame."""
+    link: int = -1
+    """Its link where it is part of an arm or a cable; -1 is the base."""
+
+
+def motion_of(client: int, body: BulletBody) -> tuple[Any, Any, Any, Any]:
+    """Position and orientation (xyzw) of a body's inertial frame, its linear and angular velocity, in the world."""
+    if body.link < 0:
+        pose = pybullet.getBasePositionAndOrientation(body.index, physicsClientId=client)
+        return (*pose, *pybullet.getBaseVelocity(body.index, physicsClientId=client))
+    state = pybullet.getLinkState(
+        body.index, body.link, computeLinkVelocity=1, computeForwardKinematics=1, physicsClientId=client
+    )
+    return state[0], state[1], state[6], state[7]
 
 
 def principal_axes(inertia: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 from sim.arm_randomization import STANDARD_GRAVITY, Variable, scene_variables
 from sim.engines.bullet_arm import BulletArmState
 from sim.engines.bullet_arm_model import shares_friction
+from sim.engines.bullet_cable import CableState
 from sim.engines.bullet_model import BulletModel
 from sim.engines.bullet_parts import principal_axes, pybullet
 from sim.scene import Scene, mass_properties
@@ -22,6 +23,7 @@ _OF_ARM = {
     "gravity_compensation": "compensation",
 }
 """Variables that are a buffer of the arm."""
+_OF_CABLE = ("cable_stiffness", "cable_damping")
 _CONTACTS = ("contact_time", "contact_damping")
 
 
@@ -29,10 +31,16 @@ class BulletVariables:
     """Writes variables into the clients."""
 
     def __init__(
-        self, scene: Scene, clients: Sequence[int], model: BulletModel, arms: Mapping[str, BulletArmState]
+        self,
+        scene: Scene,
+        clients: Sequence[int],
+        model: BulletModel,
+        arms: Mapping[str, BulletArmState],
+        cables: Mapping[str, CableState],
     ) -> None:
         """Nothing varies until `vary`."""
         self._scene, self._clients, self._model, self._arms = scene, clients, model, arms
+        self._cables = cables
         self._variables = scene_variables(scene)
         self._bodies = {body.name: body for body in scene.bodies}
         self.gravity = np.tile(STANDARD_GRAVITY, (len(clients), 1))
@@ -57,6 +65,8 @@ class BulletVariables:
                 getattr(self._arms[target], _OF_ARM[kind])[ids] = value
             elif kind == "torque_latency":
                 self._arms[target].latency[ids] = np.rint(value[:, 0] / self._scene.timestep).astype(int)
+            elif kind in _OF_CABLE or (kind == "mass" and self._bodies[target].cable in self._cables):
+                self._set_segment(variable, ids, np.asarray(value, dtype=float))
             else:
                 self._set_in_clients(variable, ids, np.asarray(value, dtype=float))
 
@@ -69,19 +79,28 @@ class BulletVariables:
             if kind == "gravity":
                 pybullet.setGravity(*value, physicsClientId=client)
             elif kind == "mass":
+                place = self._model.bodies[target]
                 moments, _ = principal_axes(mass_properties(self._bodies[target])[1])
                 pybullet.changeDynamics(
-                    self._model.bodies[target].index,
-                    -1,
+                    place.index,
+                    place.link,
                     mass=value[0],
                     localInertiaDiagonal=(moments * value[0] / self._bodies[target].mass).tolist(),
                     physicsClientId=client,
                 )
             elif kind == "friction":
-                index, link = self._model.place_of(target)
-                pybullet.changeDynamics(index, link, lateralFriction=value[0], physicsClientId=client)
+                place = self._model.bodies[target]
+                pybullet.changeDynamics(place.index, place.link, lateralFriction=value[0], physicsClientId=client)
             elif kind in ("joint_lower", "joint_upper"):
                 self._set_limits(env, self._arms[target], kind, value)
+
+    def _set_segment(self, variable: Variable, ids: np.ndarray, values: np.ndarray) -> None:
+        """Mass (K, 1) of a segment, stiffness or damping of the joint before it."""
+        body = self._bodies[variable.target]
+        cable = self._cables[body.cable]
+        buffer = {"cable_stiffness": cable.stiffness, "cable_damping": cable.damping, "mass": cable.mass}
+        buffer[variable.kind][ids, cable.segments.index(body)] = values[:, 0]
+        cable.changed(ids)
 
     def _set_limits(self, env: int, arm: BulletArmState, kind: str, values: list[float]) -> None:
         arm.position_limits[env, :, 0 if kind == "joint_lower" else 1] = values
@@ -97,7 +116,7 @@ class BulletVariables:
     def _reason(self, variable: Variable) -> str:
         """Why a variable cannot vary; empty where it can."""
         kind = variable.kind
-        if kind in (*_OF_ARM, "torque_latency", "gravity", "joint_lower", "joint_upper"):
+        if kind in (*_OF_ARM, *_OF_CABLE, "torque_latency", "gravity", "joint_lower", "joint_upper"):
             return ""
         if kind in _CONTACTS:
             return "PyBullet: does nothing, contacts are rigid"

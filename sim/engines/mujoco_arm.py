@@ -28,7 +28,7 @@ def add_arm(spec: mujoco.MjSpec, scene: Scene, mount: ArmMount, group: int, othe
     orientation = [math.cos(half), 0.0, 0.0, math.sin(half)]
     if mount.model:
         frame = spec.worldbody.add_frame(pos=list(mount.position), quat=orientation)
-        child = _prepare_own_model(load_own_model(Path(mount.model)), mount, description)
+        child = prepare_own_model(load_own_model(Path(mount.model)), mount, description)
         for geom in child.geoms:
             # As everywhere, an arm touches objects and other arms, not itself.
             if geom.contype or geom.conaffinity:
@@ -204,7 +204,7 @@ def load_own_model(path: Path) -> mujoco.MjSpec:
         raise ValueError(f"arm model {path}: {error}") from error
 
 
-def _prepare_own_model(child: mujoco.MjSpec, mount: ArmMount, description: ArmDescription) -> mujoco.MjSpec:
+def prepare_own_model(child: mujoco.MjSpec, mount: ArmMount, description: ArmDescription) -> mujoco.MjSpec:
     """Name what the engine looks for and take away what drives the arm otherwise.
 
     Raises:
@@ -217,9 +217,15 @@ def _prepare_own_model(child: mujoco.MjSpec, mount: ArmMount, description: ArmDe
     if missing := [name for name in needed if name not in joints]:
         hint = "; without fingers, say gripper=False" if missing[0].startswith("finger") else ""
         raise ValueError(f"arm model {mount.model} has no joint {missing[0]!r}; it has {', '.join(joints)}{hint}")
+    if mount.model.lower().endswith(".urdf"):
+        for name, armature in zip(description.interface.actuators, description.armature, strict=True):
+            child.joint(name).armature = armature  # URDF has no word for it
     child.compiler.fusestatic = False  # else a URDF loses its tool
     for item in (*child.actuators, *child.sensors, *child.keys, *child.equalities):
         child.delete(item)
+    if not mount.gripper:  # nothing would drive the fingers
+        for joint in [joint for joint in child.joints if joint.name in ("finger_left", "finger_right")]:
+            child.delete(joint)
     for body in child.bodies[1:]:
         body.gravcomp = 1.0
     tool = child.body("tool")

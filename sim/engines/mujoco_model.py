@@ -80,6 +80,9 @@ def _add_body(spec: mujoco.MjSpec, scene: Scene, body: Body, previous: dict[str,
         joint = added.add_joint(name=body.name, type=mujoco.mjtJoint.mjJNT_BALL, pos=[0.0, 0.0, -_reach(body)])
         joint.stiffness = [body.cable_stiffness, 0.0, 0.0]
         joint.damping = [body.cable_damping, 0.0, 0.0]
+        if before.motion != "free" and not before.attached_to:
+            # MuJoCo lets a body touch its parent where that stands, and joined segments overlap.
+            spec.add_exclude(bodyname1=before.name, bodyname2=body.name)
     else:
         added = parent.add_body(name=body.name, pos=list(body.position), quat=list(body.orientation))
         if body.attached_to:

@@ -217,6 +217,9 @@ def test_a_cable_hangs_from_what_holds_it():
     )
     engine = MujocoEngine(Scene(bodies=segments), 1)
     engine.place(np.arange(1), Placement(joints={"arm": HOME[None]}))
+    data = mujoco.MjData(engine.model)
+    mujoco.mj_forward(engine.model, data)
+    assert data.ncon == 0, "joined segments overlap and do not touch each other"
     length = np.linalg.norm(engine.pose("rope4")[0, :3] - engine.pose("rope1")[0, :3])
     assert engine.pose("rope4")[0, 2] == pytest.approx(0.5, abs=1e-6)
     for _ in range(1500):
