@@ -40,6 +40,7 @@ from robot_rl.hil.setup import (
     make_watch,
     schema_of,
 )
+from robot_rl.nodes.process import TOLD_TO_STOP, die_with_parent
 
 _logger = logging.getLogger(__name__)
 
@@ -70,8 +71,8 @@ class PolicySeat:
         return action[0].numpy(), None if value is None else float(value[0])
 
 
-def run(config: HilConfig, folder: Path, endpoint: str) -> None:
-    """Run the robot until the run's steps are done and the learner has them all, or until told to stop."""
+def run(config: HilConfig, folder: Path, endpoint: str) -> bool:
+    """Run the robot until the run's steps are done and the learner has them all, or until told to stop: then false."""
     torch.set_num_threads(1)
     task = find_arm_task(config)
     own = folder / "actor"
@@ -88,12 +89,16 @@ def run(config: HilConfig, folder: Path, endpoint: str) -> None:
     plant = make_plant(config, task, life, pacer.wait, stopping)
     watch = make_watch(config, task)
     rollout = Rollout(plant, corrector, first_episode=log.next_episode, first_step=log.count, watch=watch)
+    if (attend := getattr(device, "attend", None)) is not None:
+        attend(plant, rollout, folder)  # a device that shows the robot, such as the cockpit's page
     gc.collect()
     gc.freeze()
     gc.disable()  # a collection in an episode would be a late step
     try:
-        while rollout.steps < config.actor.steps and not stopping():
+        while not stopping():
             demonstration = shown < config.actor.demonstrations
+            if rollout.steps >= config.actor.steps and not demonstration:
+                break
             if not demonstration and not _wait_for_policy(seat, sender, stopping):
                 break
             rollout.operator = teacher if demonstration else corrector
@@ -120,6 +125,7 @@ def run(config: HilConfig, folder: Path, endpoint: str) -> None:
         plant.close()
         if device is not None:
             device.close()
+    return not stopping()
 
 
 def demonstrations_in(path: Path) -> int:
@@ -179,4 +185,5 @@ def _write_status(path: Path, rollout: Rollout, pacer: Pacer, sender: Sender, se
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="actor %(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     where = Path(sys.argv[1])
-    run(load(where / "config.json"), where, sys.argv[2])
+    die_with_parent(own_group=False)
+    sys.exit(0 if run(load(where / "config.json"), where, sys.argv[2]) else TOLD_TO_STOP)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Literal
 
 from tyro.conf import Positional
 
@@ -20,6 +20,7 @@ from robot_rl.hil.algorithms.rlif import RlifConfig
 from robot_rl.hil.algorithms.rlpd import RlpdConfig
 from robot_rl.hil.algorithms.sirius import SiriusConfig
 from robot_rl.hil.operators import OperatorConfig
+from robot_rl.rebuild import rebuild
 from robot_rl.seeing import Looks
 
 AlgorithmName = Literal["rlpd", "rlif", "pvp", "bc", "hg-dagger", "sirius", "resfit", "jsrl"]
@@ -30,13 +31,14 @@ class ActorConfig:
     """The process that runs the robot."""
 
     steps: int = 9000
-    """Control steps of the whole run, demonstrations included."""
+    """Control steps of the whole run, demonstrations included, which are driven to the last even if they take more."""
     demonstrations: int = 20
     """Episodes that the person drives before there is a policy."""
     speed: float = 1.0
     """Simulated seconds per second of wall time; a robot has 1."""
-    operator: Literal["scripted", "keyboard", "gamepad"] = "scripted"
-    """Who corrects: the task's scripted expert with a person's weaknesses, or a person at a device."""
+    operator: str = "scripted"
+    """Who corrects: `scripted`, the task's scripted expert with a person's weaknesses, or a person at a device:
+    keyboard, gamepad, spacemouse, leader:FILE (`robot_rl.devices.opening`), or cockpit, a page in the browser."""
     scripted: OperatorConfig = OperatorConfig()
     """How the scripted one behaves."""
     practise: bool = False
@@ -135,22 +137,4 @@ def to_json(config: HilConfig) -> str:
 
 def load(path: Path) -> HilConfig:
     """Read a config that `save` wrote."""
-    return _rebuild(HilConfig, json.loads(path.read_text()))
-
-
-def _rebuild(kind: Any, data: Mapping[str, Any]) -> Any:
-    """A dataclass from what `dataclasses.asdict` and JSON made of it."""
-    hints = get_type_hints(kind)
-    values = {}
-    for one in dataclasses.fields(kind):
-        if one.name not in data:
-            continue
-        value, hint = data[one.name], hints[one.name]
-        if dataclasses.is_dataclass(hint):
-            value = _rebuild(hint, value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        elif value is not None and "Path" in str(hint):
-            value = Path(value)
-        values[one.name] = value
-    return kind(**values)
+    return rebuild(HilConfig, json.loads(path.read_text()))

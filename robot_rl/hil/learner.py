@@ -28,10 +28,15 @@ from robot_rl.hil.keys import local_keys
 from robot_rl.hil.memory import Memory
 from robot_rl.hil.receiver import Receiver
 from robot_rl.hil.setup import find_arm_task, keys_folder, make_algorithm, memory_rows, schema_of
+from robot_rl.nodes.process import TOLD_TO_STOP, die_with_parent
 
 _logger = logging.getLogger(__name__)
 _BURST = 8
 """Updates between two looks at what has arrived."""
+
+
+class StoppedError(Exception):
+    """Told to stop in the middle of a warm start."""
 
 
 class Learning:
@@ -42,6 +47,8 @@ class Learning:
         self.algorithm, self.memory, self.config = algorithm, memory, config
         self.warm = False
         """Whether the policy has been begun from demonstrations."""
+        self.starting = False
+        """Whether that is under way: minutes with pictures, and nothing to save yet."""
         self._begun_at: int | None = None
 
     def warm_start(self) -> bool:
@@ -49,8 +56,13 @@ class Learning:
         wanted = self.config.actor.demonstrations
         if self.warm or self.memory.demonstrations < wanted:
             return False
-        figures = self.algorithm.warm_start(self.memory.replay)
-        _logger.info("%d demonstrations, %s", self.memory.demonstrations, figures)
+        _logger.info("begins with %d demonstrations", self.memory.demonstrations)
+        self.starting = True
+        try:
+            figures = self.algorithm.warm_start(self.memory.replay)
+        finally:
+            self.starting = False
+        _logger.info("begun: %s", figures)
         self.warm = True
         return True
 
@@ -68,13 +80,16 @@ class Learning:
         return {name: float(value) for name, value in found.items()}
 
 
-def run(config: HilConfig, folder: Path, ready: Path | None = None) -> None:
+def run(config: HilConfig, folder: Path, ready: Path | None = None) -> bool:
     """Learn until the run's steps have arrived and their updates are done, or until told to stop.
 
     Args:
         config: Settings of the run.
         folder: The run's.
         ready: File to which the endpoint is written once it listens.
+
+    Returns:
+        Whether all is done; false where it was told to stop.
     """
     torch.set_num_threads(1)
     task = find_arm_task(config)
@@ -100,15 +115,24 @@ def run(config: HilConfig, folder: Path, ready: Path | None = None) -> None:
         write_text(ready, receiver.endpoint)
     progress = Progress(own)
     stopping: list[bool] = []
+
+    def stop(*_: object) -> None:
+        stopping.append(True)
+        if learning.starting:
+            raise StoppedError
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.append(True))
+        signal.signal(number, stop)
     try:
         _loop(config, learning, receiver, checkpoint, progress, stopping)
+    except StoppedError:
+        _logger.info("stopped in the warm start, which begins anew next time")
     finally:
         if learning.warm:
             _save(checkpoint, learning.algorithm)
         receiver.stop()
         progress.close()
+    return not stopping
 
 
 def _loop(
@@ -127,7 +151,7 @@ def _loop(
         if learning.warm_start():
             _publish(receiver, algorithm)
             _save(checkpoint, algorithm)
-        if memory.steps >= config.actor.steps and memory.between_episodes and learning.due() <= 0:
+        if learning.warm and memory.steps >= config.actor.steps and memory.between_episodes and learning.due() <= 0:
             break
         figures = learning.work(_BURST) or figures
         if learning.warm and algorithm.updates >= published + config.learner.publish_every:
@@ -194,4 +218,5 @@ def _save(path: Path, algorithm: Algorithm) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="learner %(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     where = Path(sys.argv[1])
-    run(load(where / "config.json"), where, where / "learner" / "endpoint")
+    die_with_parent(own_group=False)
+    sys.exit(0 if run(load(where / "config.json"), where, where / "learner" / "endpoint") else TOLD_TO_STOP)

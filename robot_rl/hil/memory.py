@@ -48,10 +48,16 @@ class Memory:
         """
         episodes = load_episodes(path)
         for episode in episodes:
-            for name in ("observation", "action", "task", "robot", "images"):
+            for name in ("observation", "action", "task", "robot"):
                 theirs, ours = getattr(episode.schema, name), getattr(self.schema, name)
                 if theirs != ours:
                     raise UserError(f"demonstrations in {episode.source} have {name} {theirs}; this run has {ours}")
+            # Cameras that this run does not look through may have been recorded, too.
+            for camera, shape in self.schema.images.items():
+                if (theirs := episode.schema.images.get(camera)) != shape:
+                    raise UserError(
+                        f"demonstrations in {episode.source} have images {camera} {theirs}; this run has {shape}"
+                    )
             self._add_episode(episode)
         self.demonstrations += sum(episode.success for episode in episodes)
         return len(episodes)
@@ -76,7 +82,8 @@ class Memory:
 
     def _add_episode(self, episode: Episode) -> None:
         length = len(episode.actions)
-        seen = dict(episode.images)  # read now, once, and let go with the episode
+        # Read now, once, and let go with the episode.
+        seen = {name: episode.images[name] for name in self.schema.images}
         for k in range(length):
             self.replay.add(
                 Step(

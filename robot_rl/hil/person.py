@@ -24,13 +24,11 @@ from hardware.teleop.clutch import (
     target,
     twist_towards,
 )
-from hardware.teleop.device import Device, DeviceError, Sample
-from hardware.teleop.gamepad import Gamepad, GamepadConfig
-from hardware.teleop.keyboard import Keyboard
+from hardware.teleop.device import Device, Follower, Sample
 from policies import rotation
 from policies.actions import TWIST_AXES, ActionConfig, action_size
 from policies.arm_terms import arm_of
-from robot_rl.errors import UserError, unknown_name
+from robot_rl.errors import UserError
 from robot_rl.hil.intervention import Decision, Intervention, InterventionConfig, Verdict, advance, begin
 from robot_rl.hil.operators import Help, Mark
 from robot_rl.hil.plant import Moment
@@ -42,23 +40,6 @@ _MARKS: dict[Verdict, Mark] = {
     "discard": "discard",
     "reset": "discard",  # a rollout ends both the same way: cut off, without a verdict
 }
-
-
-def open_device(name: str) -> Device:
-    """The device `keyboard`, `gamepad` or `gamepad:PATH`, e.g. `gamepad:/dev/input/js1`.
-
-    Raises:
-        UserError: There is no such device, or it cannot be opened; says what to do.
-    """
-    kind, _, path = name.partition(":")
-    try:
-        if kind == "keyboard":
-            return Keyboard(path=path) if path else Keyboard()
-        if kind == "gamepad":
-            return Gamepad(GamepadConfig(path=path) if path else None)
-    except (DeviceError, ValueError) as error:
-        raise UserError(str(error)) from error
-    raise unknown_name("device", kind, ("keyboard", "gamepad"))
 
 
 def _tell(message: str) -> None:
@@ -141,6 +122,8 @@ class PersonOperator:
         self._told = decision.says
         self.state = decision.state
         mark = _MARKS[decision.verdict]
+        if isinstance(self._device, Follower) and self._device.motion == "joints":
+            self._device.follow(None if decision.moves else self._joints(moment))
         if decision.drives and "next_arm" in sample.pressed:
             self.arm = (self.arm + 1) % len(self._arms)
             self._open_clutch()
@@ -181,10 +164,13 @@ class PersonOperator:
             action = self._joint_action(moment, sample, now, decision.moves)
         else:
             action = self._twist_action(moment, self._twist(moment, sample, now, decision.moves))
-        if decision.drives and "gripper" in sample.pressed and len(self._grippers):
+        if decision.drives and len(self._grippers):
             which = self.arm if len(self._grippers) > 1 else 0
             self._executed = self._executed.copy()
-            self._executed[which] = -1.0 if self._executed[which] > 0.0 else 1.0
+            if sample.gripper is not None and decision.moves:
+                self._executed[which] = sample.gripper
+            elif "gripper" in sample.pressed:
+                self._executed[which] = -1.0 if self._executed[which] > 0.0 else 1.0
         action[self._grippers] = self._executed
         return action.astype(np.float32)
 

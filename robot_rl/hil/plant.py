@@ -141,6 +141,8 @@ class SimulatedPlant:
         observed, reward, ended, extras = self.env.step(torch.from_numpy(np.asarray(action, np.float32))[None])
         late = bool(extras["time_outs"])
         info = {f"peak_force_{name}": float(value) for name, value in self.env.view.peak_force.items()}
+        # Whether the task holds now, which must last for a while before it counts: labels for a reward from pictures.
+        info["truth"] = float(self.task.success(self.env.view))
         if "cost" in extras:
             info["cost"] = float(extras["cost"])
         return Outcome(

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from robot_rl.hil.algorithms.base import WarmStartConfig
+from robot_rl.hil.algorithms.bc import BcConfig
+from robot_rl.hil.algorithms.hg_dagger import HgDaggerConfig
 from robot_rl.hil.algorithms.rlpd import RlpdConfig
 from robot_rl.hil.config import ActorConfig, HilConfig, LearnerConfig
 from sim.tasks import TASKS
@@ -21,6 +23,8 @@ _PEG = HilConfig(
     actor=ActorConfig(demonstrations=150),
     learner=LearnerConfig(update_ratio=1.5),
     rlpd=RlpdConfig(warm_start=WarmStartConfig(feature_noise=0.02)),
+    bc=BcConfig(warm_start=WarmStartConfig(steps=4000, feature_noise=0.02)),
+    hg_dagger=HgDaggerConfig(warm_start=WarmStartConfig(feature_noise=0.02)),
 )
 # A clone from pictures needs many more demonstrations; smaller batches, for the convolutions cost most of an update.
 _PICK_LIFT_SEEN = dataclasses.replace(

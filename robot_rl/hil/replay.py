@@ -6,9 +6,8 @@ the next observation of row i is always that of row i + 1, and pictures are kept
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -83,19 +82,6 @@ class Batch:
     """(N, H, W, 3) uint8 by camera."""
     next_images: Mapping[str, Tensor]
     """The same for `next_observation`."""
-
-
-def join(parts: Sequence[Batch]) -> Batch:
-    """Several batches as one."""
-    joined: dict[str, Any] = {
-        one.name: torch.cat([getattr(part, one.name) for part in parts])
-        for one in fields(Batch)
-        if one.name not in ("images", "next_images")
-    }
-    for name in ("images", "next_images"):
-        pictures = [getattr(part, name) for part in parts]
-        joined[name] = {camera: torch.cat([one[camera] for one in pictures]) for camera in pictures[0]}
-    return Batch(**joined)
 
 
 class Replay:
@@ -279,14 +265,17 @@ class Replay:
             n_step: Rewards of so many steps are summed up before the value takes over, fewer at the end of an episode.
             discount: Per step.
         """
+        return self.gather(self.draw(count, generator, demonstrations=demonstrations), n_step, discount)
+
+    def draw(self, count: int, generator: np.random.Generator, *, demonstrations: bool) -> np.ndarray:
+        """Rows (N,) of transitions, with replacement; the arguments are those of `sample`."""
         chosen = self._demonstrations if demonstrations else self._online
         # The newest step of a running episode has no next observation yet.
         size = len(chosen) - (1 if self._mid_episode and chosen and chosen[-1] == self.rows - 1 else 0)
         if size <= 0:
             raise ValueError(f"there are no {'demonstrations' if demonstrations else 'online steps'} to learn from yet")
         draws = generator.integers(size, size=count)
-        rows = np.fromiter((chosen[i] for i in draws), np.int64, count)
-        return self.gather(rows, n_step, discount)
+        return np.fromiter((chosen[i] for i in draws), np.int64, count)
 
     def gather(self, rows: np.ndarray, n_step: int = 1, discount: float = 0.99) -> Batch:
         """The transitions that begin in `rows` (N,)."""

@@ -28,9 +28,10 @@ from robot_rl.errors import UserError
 from robot_rl.evaluate import evaluate
 from robot_rl.export import export_bundle
 from robot_rl.hil.config import HilConfig, load, to_json
-from robot_rl.hil.person import open_device
+from robot_rl.hil.devices import open_device
 from robot_rl.hil.recipes import defaults
 from robot_rl.hil.setup import find_arm_task, make_algorithm
+from robot_rl.nodes.process import PARENT_VARIABLE
 from robot_rl.runs import provenance
 
 __all__ = ["HilConfig", "defaults", "run"]
@@ -87,6 +88,8 @@ def train(config: HilConfig, folder: Path, console: Console) -> None:
     """Run both processes until the robot's steps are done and learned from."""
     (folder / "learner").mkdir(exist_ok=True)
     (folder / "actor").mkdir(exist_ok=True)
+    # Told to end, it ends both: nobody would stop the robot otherwise.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     processes = Processes(folder, person=config.actor.operator != "scripted")
     try:
         with Live(console=console, refresh_per_second=2, transient=True) as live:
@@ -96,6 +99,7 @@ def train(config: HilConfig, folder: Path, console: Console) -> None:
                 time.sleep(0.5)
     finally:
         processes.stop()
+        signal.signal(signal.SIGTERM, before)
 
 
 class Processes:
@@ -109,7 +113,12 @@ class Processes:
             person: Somebody at this terminal corrects: what the actor says is for them.
         """
         self._folder, self._person = folder, person
-        self._environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        self._environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+            PARENT_VARIABLE: str(os.getpid()),
+        }
         self._endpoint = folder / "learner" / "endpoint"
         self._endpoint.unlink(missing_ok=True)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
@@ -121,7 +130,7 @@ class Processes:
         arguments = [sys.executable, "-m", f"robot_rl.hil.{name}", str(self._folder)]
         if name == "actor":
             arguments.append(self._endpoint.read_text())
-        log = (self._folder / name / "process.log").open("ab")
+        log = (self._folder / name / "process.txt").open("ab")
         with log:
             self.running[name] = subprocess.Popen(
                 arguments,
@@ -144,7 +153,7 @@ class Processes:
                 self._finished.add(name)
                 continue
             self._deaths[name] += 1
-            path = self._folder / name / "process.log"
+            path = self._folder / name / "process.txt"
             if self._deaths[name] > _RESTARTS:
                 raise UserError(
                     f"the {name} died {self._deaths[name]} times, last with {process.returncode}: see {path}"

@@ -18,12 +18,13 @@ from robot_rl.evaluate import randomization_terms, set_task
 from robot_rl.hil.algorithms import ALGORITHMS
 from robot_rl.hil.algorithms.base import Algorithm, Sizes
 from robot_rl.hil.config import HilConfig
+from robot_rl.hil.devices import open_device
 from robot_rl.hil.failure import cross_validate, fit, usable
 from robot_rl.hil.giving_up import Watch, choose_rule
 from robot_rl.hil.judged import JudgedPlant, check_judge, endless
 from robot_rl.hil.layout import action_layout
 from robot_rl.hil.operators import Operator, ScriptedOperator
-from robot_rl.hil.person import PersonOperator, open_device
+from robot_rl.hil.person import PersonOperator
 from robot_rl.hil.plant import Moment, Plant, SimulatedPlant, expert_action
 from robot_rl.hil.practise import PractisingPlant
 from robot_rl.hil.relative import relative

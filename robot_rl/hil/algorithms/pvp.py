@@ -35,6 +35,8 @@ class PvpConfig(Td3Config):
     clone_weight: float = 1.0
     """Weight of staying near the person's actions against the value, which is scaled to mean 1. The paper has none: its
     policy finds its way without, but where it is far from the person the critics hardly slope, and it may take long."""
+    value_weight: float = 0.2
+    """Of following the gradient of the critics: at 1 it spoils in some thousand steps what the clone could do."""
 
 
 class Pvp(Td3):

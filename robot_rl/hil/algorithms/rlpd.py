@@ -29,8 +29,18 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.hil.algorithms import state
-from robot_rl.hil.algorithms.base import Acting, Sizes, WarmStartConfig, clone, fit_scaler, habit_loss, opens
-from robot_rl.hil.algorithms.values import complete, gripper_errors, half_and_half, least
+from robot_rl.hil.algorithms.base import Acting, Sizes, clone, fit_scaler
+from robot_rl.hil.algorithms.values import (
+    CriticConfig,
+    NearnessConfig,
+    complete,
+    gripper_errors,
+    habits,
+    half_and_half,
+    least,
+    nearness,
+    own_advantage,
+)
 from robot_rl.hil.augment import random_shifts
 from robot_rl.hil.networks import Critics, HilPolicy, track
 from robot_rl.hil.pixels import PixelConfig, make_encoder
@@ -38,55 +48,23 @@ from robot_rl.hil.replay import PERSON, Batch, Replay
 
 
 @dataclass(frozen=True, kw_only=True)
-class RlpdConfig:
+class RlpdConfig(CriticConfig, NearnessConfig):
     """RLPD with interventions."""
 
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of all networks."""
-    critics: int = 2
-    """Members of the ensemble."""
-    sampled: int = 2
-    """Members of which the least is the target."""
-    batch: int = 256
-    """Transitions of an update, half of them the person's."""
-    discount: float = 0.97
-    """Per control step."""
     n_step: int = 3
     """Steps of reward before the critics take over."""
     learning_rate: float = 3e-4
     """Of actor and critics."""
-    track_rate: float = 0.005
-    """Of the target critics, per update."""
     average_rate: float = 0.002
     """Of the deployed average of the actor, per update."""
-    actor_period: int = 2
-    """Updates of the critics per update of the actor."""
     initial_temperature: float = 0.002
     """Weight of the entropy at the start."""
     target_entropy: float = -1.8
     """Per continuous element of the action, nats; SAC's usual -1/2 is much noise for precise work."""
     clone_weight: float = 1.0
     """Weight of staying near the person's actions against the value, which is scaled to mean 1."""
-    correction_weight: float = 4.0
-    """Of staying near the person's corrections, relative to their demonstrations."""
-    own_weight: float = 0.5
-    """Of staying near what the policy itself did in episodes that it won as fast as its critics expect."""
-    advantage_scale: float = 0.05
-    """Own actions whose outcome was better by this share count e times as much (AWAC, Nair et al. 2020)."""
-    blamed: int = 15
-    """Steps before a correction whose actions are held to be wrong (Sirius, Liu et al. 2023)."""
     value_weight: float = 0.0
     """Of following the gradient of the critics."""
-    gripper_penalty: float = 0.02
-    """Taken off the reward of a step in which a gripper changes."""
-    warm_start: WarmStartConfig = WarmStartConfig()
-    """Cloning before the first step."""
-    critic_warm_up: int = 1000
-    """Updates of the critics alone, before the actor follows them."""
-    start_after: int = 200
-    """Online steps before the first update."""
-    max_gradient_norm: float = 10.0
-    """Of the critics and of the actor."""
     pixels: PixelConfig = PixelConfig()
     """Where there are cameras."""
 
@@ -139,7 +117,7 @@ class Rlpd:
 
     def ready(self, replay: Replay) -> bool:
         """Whether there are online steps and demonstrations enough."""
-        return replay.online >= self.config.start_after and replay.demonstrations > 0
+        return self.config.enough(replay)
 
     def update(self, replay: Replay) -> dict[str, Tensor]:
         """Critics, and every `actor_period` times the actor, on one batch."""
@@ -193,7 +171,9 @@ class Rlpd:
                 self.actor.grippers, self.gripper_targets, batch, features, after, best, batch.reward,
                 config.gripper_penalty, layout,
             )  # fmt: skip
-            gripper_loss = errors.mean() + self._habits(batch, features)
+            gripper_loss = errors.mean() + habits(
+                self.actor.grippers, batch, features, config.warm_start.feature_noise, self.noise, layout
+            )
             loss = loss + gripper_loss
             found["gripper_loss"] = gripper_loss.detach()
         self._critic_optimizer.zero_grad()
@@ -202,20 +182,13 @@ class Rlpd:
         self._critic_optimizer.step()
         return found
 
-    def _habits(self, batch: Batch, features: Tensor) -> Tensor:
-        """Loss () of what the person does with the grippers."""
-        assert self.actor.grippers is not None
-        blur = self.config.warm_start.feature_noise * torch.randn(features.shape, generator=self.noise)
-        habit = habit_loss(self.actor.grippers, features + blur, opens(batch.action, self.sizes.layout))
-        return 0.1 * (habit * (batch.driver == PERSON)).mean()
-
     def _update_actor(self, batch: Batch) -> dict[str, Tensor]:
         config = self.config
         person = batch.driver == PERSON
         features = self._look(batch.observation, batch.images, learns=not self._values_teach)
         known = features.detach()  # the gradient of the values would spoil the encoder
-        loss, value, found = self._value_loss(known) if config.value_weight else self._expected(known)
-        near = self._nearness(batch, value, person)
+        loss, value, found = self._value_loss(known) if config.value_weight else self._expected(known, ~person)
+        near = nearness(batch, *self._own_advantage(batch, value), config)
         blur = config.warm_start.feature_noise * torch.randn(features.shape, generator=self.noise)
         wanted = batch.action[:, list(self.sizes.layout.continuous)]
         away = (self.actor.continuous(features + blur) - wanted).square().sum(-1)
@@ -228,11 +201,13 @@ class Rlpd:
         self._actor_optimizer.step()
         return found
 
-    def _expected(self, features: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """No loss, and what the critics expect (N,) of the policy's own action."""
+    def _expected(self, features: Tensor, own: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """No loss, and what the critics expect (N,) of the policy's own action; 0 but for its `own` (N,) steps."""
+        value = torch.zeros(len(features))
         with torch.no_grad():
+            features = features[own]
             action, _ = complete(self.actor, features, self.actor.continuous(features))
-            value = self.critics(torch.cat([features, action], -1)).mean(0)
+            value[own] = self.critics(torch.cat([features, action], -1)).mean(0)
         return torch.zeros(()), value, {}
 
     def _value_loss(self, features: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -252,23 +227,9 @@ class Rlpd:
         loss = (temperature * density - value).mean() / scale
         return loss, value.detach(), {"entropy": -density.detach().mean(), "temperature": temperature}
 
-    def _nearness(self, batch: Batch, value: Tensor, person: Tensor) -> Tensor:
-        """How much (N,) to stay near the executed actions.
-
-        Near the person's, the corrections more than the demonstrations, of which there are many alike. Near own ones
-        of won episodes, the more the sooner they won than the critics expect of the policy; not at all where they led
-        to a correction.
-        """
-        config = self.config
-        advantage, good = self._own_advantage(batch, value)
-        own = config.own_weight * good * (advantage / config.advantage_scale).clamp(-3.0, 2.0).exp()
-        return torch.where(person, torch.where(batch.given, 1.0, config.correction_weight), own)
-
     def _own_advantage(self, batch: Batch, value: Tensor) -> tuple[Tensor, Tensor]:
-        """By what share (N,) own steps ended better than the critics expected, and where that may be learned from."""
-        outcome = self.config.discount ** (batch.left - 1).clamp(min=0)
-        good = batch.won & (batch.until_help > self.config.blamed)
-        return (outcome - value) / value.abs().clamp(min=0.05), good
+        """How much better (N,) own steps ended than the critics expected, and where that may be learned from."""
+        return own_advantage(batch, value, self.config.discount, self.config.blamed)
 
     # Storage
 

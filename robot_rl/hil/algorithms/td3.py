@@ -17,50 +17,32 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.hil.algorithms import state
-from robot_rl.hil.algorithms.base import Acting, Sizes, WarmStartConfig, habit_loss, opens
-from robot_rl.hil.algorithms.values import complete, gripper_errors, half_and_half, least
+from robot_rl.hil.algorithms.base import Acting, Sizes
+from robot_rl.hil.algorithms.values import CriticConfig, complete, gripper_errors, habits, half_and_half, least
 from robot_rl.hil.networks import Critics, HilPolicy, ResidualPolicy, track
 from robot_rl.hil.replay import PERSON, Batch, Replay
 
 
 @dataclass(frozen=True, kw_only=True)
-class Td3Config:
+class Td3Config(CriticConfig):
     """Settings of a deterministic actor and its critics."""
 
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of all networks."""
-    critics: int = 2
-    """Members of the ensemble."""
-    sampled: int = 2
-    """Members of which the least is the target."""
-    batch: int = 256
-    """Transitions of an update, half of them the person's."""
-    discount: float = 0.97
-    """Per control step."""
     n_step: int = 1
     """Steps of reward before the critics take over."""
     actor_rate: float = 3e-4
     """Adam's, of the actor."""
     critic_rate: float = 3e-4
     """Adam's, of the critics."""
-    track_rate: float = 0.005
-    """Of the target critics and of the deployed average of the actor, per update."""
-    actor_period: int = 2
-    """Updates of the critics per update of the actor."""
+    average_rate: float = 0.005
+    """Of the average of the actor, which is the target policy and is deployed, per update."""
     deviation: float = 0.05
     """Of the noise on actions that are tried, and on those of the target (σ)."""
     clone_weight: float = 0.0
     """Weight of staying near the person's actions against the value, which is scaled to mean 1."""
-    gripper_penalty: float = 0.02
-    """Taken off the reward of a step in which a gripper changes."""
-    warm_start: WarmStartConfig = WarmStartConfig()
-    """Cloning before the first step."""
-    critic_warm_up: int = 1000
-    """Updates of the critics alone, before the actor follows them."""
-    start_after: int = 200
-    """Online steps before the first update."""
-    max_gradient_norm: float = 10.0
-    """Of the critics and of the actor."""
+    value_weight: float = 1.0
+    """Of following the gradient of the critics."""
+    feature_noise: float = 0.1
+    """Of the noise on scaled features while staying near the person, as `warm_start.feature_noise` in cloning."""
 
 
 class Td3:
@@ -91,7 +73,7 @@ class Td3:
 
     def ready(self, replay: Replay) -> bool:
         """Whether there are online steps and demonstrations enough."""
-        return replay.online >= self.config.start_after and replay.demonstrations > 0
+        return self.config.enough(replay)
 
     def update(self, replay: Replay) -> dict[str, Tensor]:
         """Critics, and every `actor_period` times the actor, on one batch."""
@@ -106,7 +88,7 @@ class Td3:
         if self.updates > config.critic_warm_up and self.updates % config.actor_period == 0:
             found.update(self._update_actor(batch))
         track(self.targets, self.critics, config.track_rate)
-        track(self.average, self.actor, config.track_rate)
+        track(self.average, self.actor, config.average_rate)
         return found
 
     def policy(self) -> HilPolicy | ResidualPolicy:
@@ -157,13 +139,11 @@ class Td3:
         return errors, gripper, found
 
     def habits(self, batch: Batch, features: Tensor) -> Tensor:
-        """Loss () of what the person does with the grippers; 0 where habits are frozen."""
-        grippers = self.actor.grippers
-        if grippers is None or not next(grippers.habit.parameters()).requires_grad:
+        """Loss () of what the person does with the grippers; 0 without any."""
+        if self.actor.grippers is None:
             return torch.zeros(())
-        blur = self.config.warm_start.feature_noise * torch.randn(features.shape, generator=self.noise)
-        habit = habit_loss(grippers, features + blur, opens(batch.action, self.sizes.layout))
-        return 0.1 * (habit * (batch.driver == PERSON)).mean()
+        deviation = self.config.feature_noise
+        return habits(self.actor.grippers, batch, features, deviation, self.noise, self.sizes.layout)
 
     def _update_actor(self, batch: Batch) -> dict[str, Tensor]:
         features = self.actor.scaler(batch.observation)
@@ -172,18 +152,22 @@ class Td3:
         action, _ = complete(self.actor, features, continuous)
         value = self.critics(torch.cat([features, action], -1)).mean(0)
         self.critics.requires_grad_(True)
-        loss = -value.mean() / value.detach().abs().mean().clamp(min=0.05)
-        person = (batch.driver == PERSON).float()
+        loss = -self.config.value_weight * value.mean() / value.detach().abs().mean().clamp(min=0.05)
+        near = self._nearness(batch, value.detach())
         if self.config.clone_weight:
-            blur = self.config.warm_start.feature_noise * torch.randn(features.shape, generator=self.noise)
+            blur = self.config.feature_noise * torch.randn(features.shape, generator=self.noise)
             wanted = batch.action[:, list(self.sizes.layout.continuous)]
             away = (self.actor.continuous(features + blur) - wanted).square().sum(-1)
-            loss = loss + self.config.clone_weight * (person * away).sum() / person.sum().clamp(min=1.0)
+            loss = loss + self.config.clone_weight * (near * away).sum() / near.sum().clamp(min=1e-6)
         self._actor_optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self._continuous, self.config.max_gradient_norm)
         self._actor_optimizer.step()
         return {"actor_loss": loss.detach()}
+
+    def _nearness(self, batch: Batch, value: Tensor) -> Tensor:
+        """How much (N,) to stay near the executed actions, where the critics expect `value` (N,) of the policy's."""
+        return (batch.driver == PERSON).float()
 
     # Storage
 

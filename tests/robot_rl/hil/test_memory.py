@@ -84,6 +84,26 @@ def test_recorded_demonstrations_can_be_given(tmp_path: Path):
     assert (memory.demonstrations, memory.replay.demonstrations, memory.replay.online) == (2, 10, 0)
 
 
+def test_a_folder_of_recordings_is_as_good_as_a_log(tmp_path: Path):
+    recording = pytest.importorskip("robot_rl.recording", reason="MCAP needs the extra demos")
+    episodes = [episode(0, 4, given=True), episode(1, 6, given=True)]
+    with RecordLog(tmp_path / "log" / "steps.log", SCHEMA) as log:
+        for record in [record for one in episodes for record in one]:
+            log.append(record)
+    with recording.EpisodeWriter(tmp_path / "mcap", SCHEMA) as writer:
+        for one in episodes:
+            writer.begin({})
+            for record in one:
+                writer.step(record)
+            writer.end(success=True, cause="done")
+    logged, recorded = Memory(SCHEMA), Memory(SCHEMA)
+    assert logged.take_demonstrations(tmp_path / "log") == recorded.take_demonstrations(tmp_path / "mcap") == 2
+    assert recorded.demonstrations == 2
+    ours, theirs = (memory.replay.gather(np.arange(10)) for memory in (logged, recorded))
+    for name in ("observation", "action", "reward", "next_observation"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+
+
 def test_demonstrations_of_another_task_are_refused_by_name(tmp_path: Path):
     other = Schema(observation=3, action=2, task="arm-push", robot="panda", control_rate_hz=10.0)
     with RecordLog(tmp_path / "steps.log", other) as log:
@@ -108,6 +128,12 @@ def test_recorded_pictures_are_remembered_as_they_were(tmp_path: Path):
     assert batch.images["front"].dtype == torch.uint8
     np.testing.assert_array_equal(batch.images["front"].numpy(), pictures[:4])
     np.testing.assert_array_equal(batch.next_images["front"].numpy(), pictures[1:])
+    blind = Memory(SCHEMA)  # a run that looks through no camera can learn from them, too
+    assert blind.take_demonstrations(tmp_path) == 1
+    assert not blind.replay.gather(np.arange(4)).images
+    other = Memory(dataclasses.replace(SCHEMA, images={"front": (8, 8, 3)}))
+    with pytest.raises(UserError, match=r"images front \(6, 8, 3\); this run has \(8, 8, 3\)"):
+        other.take_demonstrations(tmp_path)
 
 
 def test_pictures_fill_no_more_memory_than_allowed():

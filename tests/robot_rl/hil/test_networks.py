@@ -142,7 +142,8 @@ def test_residual_begins_as_its_base_and_is_bounded():
     assert 0.05 < changes.max() <= 0.1 + 1e-6
     learning = {name.split(".")[0] for name, parameter in policy.named_parameters() if parameter.requires_grad}
     assert learning == {"trunk", "head", "grippers"}
-    assert not any(parameter.requires_grad for parameter in policy.grippers.habit.parameters())
+    assert all(parameter.requires_grad for parameter in policy.grippers.parameters())
+    assert not any(parameter.requires_grad for parameter in policy.base.parameters())
 
 
 def test_tracking_moves_by_the_share():

@@ -15,7 +15,8 @@ from policies import rotation
 from policies.actions import ActionConfig, to_command
 from policies.types import ArmSetpoint, ArmState
 from robot_rl.errors import UserError
-from robot_rl.hil.person import PersonOperator, open_device
+from robot_rl.hil.devices import open_device
+from robot_rl.hil.person import PersonOperator
 from robot_rl.hil.plant import Moment, SimulatedPlant
 from robot_rl.hil.rollout import Rollout
 from sim.tasks.arm_pick_lift import PERIOD, SPEED, TASK
@@ -235,6 +236,31 @@ def test_a_leader_arm_takes_over_where_the_follower_is():
     held, measured = commanded(), moment(joints=tuple(joints - 0.02))  # the arm sinks a little
     np.testing.assert_allclose(held, joints, atol=1e-6)
     np.testing.assert_allclose(commanded(), held)
+
+
+def test_a_leader_arm_follows_the_robot_until_the_person_drives():
+    class Motors(FakeDevice):
+        led = ()
+
+        def follow(self, joints):
+            self.led = joints
+
+    device, joints = Motors("joints"), np.array([0.5, -0.5, 1.0])
+    operator = person(device, LEADER)
+    measured, policy = moment(joints=tuple(joints)), np.zeros(4, np.float32)
+    device.rest()
+    operator.look(measured, policy, None)
+    np.testing.assert_allclose(device.led, joints)  # the policy drives
+    device.say(joints=joints + 0.5)
+    operator.look(measured, policy, None)
+    np.testing.assert_allclose(device.led, joints)  # not there yet: its motors bring it
+    device.say(joints=joints, gripper=-0.4)
+    action = operator.look(measured, policy, None).action
+    assert device.led is None and action[3] == np.float32(-0.4)  # the trigger is the gripper
+    device.say(joints=joints, engaged=False, gripper=1.0)
+    action = operator.look(measured, policy, None).action
+    np.testing.assert_allclose(device.led, joints)
+    assert action[3] == np.float32(-0.4)  # let go: what was gripped stays so
 
 
 def test_devices_and_actions_that_do_not_fit_are_refused():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robot_rl.hil.replay import NEVER, PERSON, POLICY, Replay, Step, join
+from robot_rl.hil.replay import NEVER, PERSON, POLICY, Replay, Step
 
 DISCOUNT = 0.9
 
@@ -245,8 +245,5 @@ def test_pictures_are_kept_once_and_follow_their_steps():
     batch = replay.gather(np.arange(3), 2, DISCOUNT)
     assert batch.images["front"][:, 0, 0, 0].tolist() == [0, 1, 2]
     assert batch.next_images["front"][:, 0, 0, 0].tolist() == [2, 3, 3]
-    both = join([batch, batch])
-    assert both.images["front"][:, 0, 0, 0].tolist() == [0, 1, 2, 0, 1, 2]
-    assert both.reward.shape == (6,) and both.given.shape == (6,)
     with pytest.raises(ValueError, match="front"):
         replay.add(Step(observation=observation(1), reward=0.0, terminated=False, last=False, **step))

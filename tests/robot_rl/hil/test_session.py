@@ -9,16 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import policies
+from robot_rl import play
 from robot_rl.episodes import load_episodes
 from robot_rl.errors import UserError
 from robot_rl.hil.config import ActorConfig, HilConfig, load, save, to_json
 from robot_rl.hil.frames import LogReader
 from robot_rl.hil.session import export, prepare, summary
+from robot_rl.nodes.process import is_running
+from robot_rl.play import PlayConfig
 
 SMALL = (
     "--actor.demonstrations", "3", "--rlpd.hidden", "32", "32", "--rlpd.warm-start.steps", "150",
@@ -103,6 +107,7 @@ def test_a_run_from_pictures_ends_with_a_bundle_that_sees(tmp_path: Path):
     episodes = load_episodes(folder / "actor" / "steps.log")
     assert episodes[0].images["wrist"].shape == (len(episodes[0]) + 1, 32, 32, 3)
     assert episodes[0].images["front"].std() > 5.0, "a picture of nothing"
+    assert play.run(PlayConfig(task="arm-pick-lift", bundle=str(folder / "bundle"), viewer="none", episodes=2)) == 0
 
 
 def test_a_run_goes_on_under_a_version_with_further_settings(tmp_path: Path):
@@ -167,6 +172,39 @@ def test_kills_of_both_sides_lose_nothing_and_learning_goes_on(tmp_path: Path):
     figures = json.loads((folder / "summary.json").read_text())
     assert figures["updates"] > 50
     assert policies.load(folder / "bundle").manifest.task == "arm-reach"
+
+
+@pytest.mark.timeout(300)
+def test_nothing_outlives_a_run_that_is_ended(tmp_path: Path):
+    folder = tmp_path / "run"
+    endless = ("--actor.speed", "10", "--rlpd.warm-start.steps", "100000000")
+    run = start(command(folder, 400, *endless), tmp_path / "out.txt")
+    log = folder / "learner" / "process.txt"
+    try:
+        assert eventually(lambda: log.is_file() and "begins with 3 demonstrations" in log.read_text(), 180.0)
+        first, actor = child(run.pid, "learner"), child(run.pid, "actor")
+        assert first is not None and actor is not None
+        # A learner that only it was told to end does so in the middle of its warm start, and is started again.
+        os.kill(first, signal.SIGTERM)
+        assert eventually(lambda: child(run.pid, "learner") not in (None, first), 60.0)
+        assert "stopped in the warm start" in log.read_text()
+        second = child(run.pid, "learner")
+        assert second is not None and child(run.pid, "actor") == actor
+        run.kill()
+        assert eventually(lambda: not is_running(second) and not is_running(actor), 30.0)
+    finally:
+        run.kill()
+        run.wait(timeout=30)
+    assert not (folder / "learner" / "checkpoint.safetensors").exists()
+
+
+def eventually(holds: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def child(parent: int, name: str) -> int | None:

@@ -55,6 +55,21 @@ def test_grippers_are_left_alone_where_told_so():
         assert torch.equal(algorithm.actor(observation)[:, 1], algorithm.actor.base(observation)[:, 1])
 
 
+def test_habits_outweigh_small_differences_of_value():
+    """Values that few episodes have taught are off by so much, and grippers would chatter."""
+    features = torch.randn(64, GRIPPING.observation, generator=torch.Generator().manual_seed(0))
+    chosen = []
+    for trust in (0.05, 0.2, 1e6):
+        policy = Resfit(GRIPPING, small(ResfitConfig(), gripper_trust=trust), 0).policy()
+        with torch.no_grad():
+            policy.grippers.habit[-1].weight.zero_()
+            policy.grippers.habit[-1].bias.copy_(torch.tensor([0.0, 1.0]))  # the habit is to open
+            policy.grippers.value[-1].weight.zero_()
+            policy.grippers.value[-1].bias.copy_(torch.tensor([0.1, 0.0]))  # to close is worth a little more
+            chosen.append(float(policy.grippers.commands(features).mean()))
+    assert chosen == [-1.0, 1.0, 1.0]
+
+
 def test_critics_warm_up_with_more_noise():
     replay = random_replay(100)
     algorithm = Resfit(GRIPPING, small(ResfitConfig(), critic_warm_up=4), 0)
