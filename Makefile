@@ -1,6 +1,6 @@
 # Every target does its own set-up: on a fresh machine with Python and pip, `make demo` or `make test` is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench bench-hil clean
+.PHONY: help setup demo test test-all check format bench bench-hil bench-ros bench-recording bench-imitation bench-cockpit clean
 
 # Small networks run fastest on one thread; several processes share the cores.
 export OMP_NUM_THREADS ?= 1
@@ -39,8 +39,17 @@ bench: setup ## measure what docs/benchmarks claims: speed, experts, training (h
 bench-hil: setup ## measure human-in-the-loop learning, resumable (hours; `make bench-hil CELLS=pick-lift`)
 	$(BIN)/python -m robot_rl.bench.hil $(if $(CELLS),--cells $(CELLS))
 
-bench-ros: setup ## measure the robot's processes in real time (half an hour; `make bench-ros ROS=timing`)
+bench-ros: setup ## measure the robot's processes in real time (three quarters of an hour; `make bench-ros ROS=timing`)
 	$(BIN)/python -m robot_rl.bench.ros $(ROS)
+
+bench-recording: setup ## measure the recorder: kills and eight streams (40 minutes; `make bench-recording RECORDING=kills`)
+	$(BIN)/python -m robot_rl.bench.recording $(RECORDING)
+
+bench-imitation: setup ## measure imitation policies on the same demonstrations, resumable (an hour)
+	$(BIN)/python -m robot_rl.bench.imitation
+
+bench-cockpit: setup ## measure the page's latency in a headless Chromium (5 minutes)
+	$(BIN)/python -m robot_rl.bench.cockpit
 
 clean: ## remove .venv, caches and build results; runs/ stays
 	rm -rf .venv .bootstrap build dist install log *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,9 +1,11 @@
 """Joint-space dynamics of an arm: pure array-API functions with leading batch axes ``...``.
 
-The recursive Newton-Euler and the composite-rigid-body algorithm of Featherstone, "Rigid Body Dynamics
-Algorithms" (2008), chapters 5.3 and 6.2, with every spatial vector (angular, linear) in the base frame and taken
-at its origin. An arm has no branches, so that both recursions are cumulative sums along the chain, and nothing is
-transformed on the way.
+Lagrange's equations in homogeneous coordinates (Uicker 1965; Murray, Li and Sastry, "A Mathematical Introduction to
+Robotic Manipulation", 1994, chapter 4). A body's mass, centre and inertia are one symmetric (4, 4) matrix P, the
+integral of x xᵀ over its mass with x = (position, 1); a joint's motion is the matrix A with dT = A T dq for every frame
+T behind it. With N = T P Tᵀ in the base frame the inertia is M_jk = <A_j, A_k Σ N>, the sum over all links behind both
+joints. An arm has no branches, so that all sums are cumulative ones along the chain, and few products of many small
+matrices remain: on one arm the calls take the time, not the numbers.
 
 The gripper's palm and fingers, half open, count as part of the last link. Damping and Coulomb friction are not
 included: they are the drive's, `description.joint_damping` and `joint_friction`.
@@ -20,7 +22,7 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from hardware.descriptions.arm import ArmDescription, GripperDescription
-from hardware.kinematics import link_transforms, tool_frame
+from hardware.kinematics import joint_motions, link_transforms, tool_frame
 from policies import rotation
 from policies.types import Array
 
@@ -47,7 +49,7 @@ def gravity_torques(
     tool = (frames[..., -1, :3, :] @ bodies.tool)[..., None, :]
     # Mass and mass times centre of everything from each link to the tip.
     mass = xp.flip(xp.cumulative_sum(xp.flip(bodies.masses))) + payload
-    moment = _to_tip(xp, bodies.masses[..., None] * centers) + payload[..., None] * tool
+    moment = bodies.lower.T @ (bodies.masses[..., None] * centers) + payload[..., None] * tool
     arm = moment - mass[..., None] * frames[..., :3, 3]
     down = xp.asarray(gravity, dtype=q.dtype, device=device(q))
     return -xp.sum(_cross(xp, axes, arm) * down, axis=-1)
@@ -63,20 +65,22 @@ def bias_torques(description: ArmDescription, q: Array, qd: Array, gravity: Sequ
         gravity: (3,), m/s², base frame.
     """
     xp = array_namespace(q, qd)
-    frames = link_transforms(description, q)
     bodies = _bodies(description, xp, q.dtype, device(q))
-    axes, centers = _axes_and_centers(bodies, frames)
-    motion = _motion_axes(xp, axes, frames)
-    inertia = _spatial_inertias(xp, bodies, centers, frames)
-    step = motion * qd[..., None]
-    velocity = xp.cumulative_sum(step, axis=-2)
+    frames = link_transforms(description, q)
+    motions = joint_motions(description, frames)
+    step = motions * qd[..., None, None]
+    # Twice differentiated, T is (dV + V V) T, where V is the sum of the motions so far, and dV that of their changes
+    # as they are carried along.
+    velocity = _from_base(bodies, step)
+    square = velocity[..., :3] @ velocity
+    carried = velocity[..., :3] @ step - step[..., :3] @ velocity
+    acceleration = _from_base(bodies, carried) + square
     # The base's acceleration against gravity stands for gravity on every link.
-    zero = (0.0, 0.0, 0.0)
-    base = xp.asarray([*zero, *(-value for value in gravity)], dtype=q.dtype, device=device(q))
-    acceleration = xp.cumulative_sum(_cross_motion(xp, velocity, step), axis=-2) + base
-    momentum = (inertia @ velocity[..., None])[..., 0]
-    force = (inertia @ acceleration[..., None])[..., 0] + _cross_force(xp, velocity, momentum)
-    return xp.sum(motion * _to_tip(xp, force), axis=-1)
+    if any(gravity):
+        base = xp.asarray([[0.0, 0.0, 0.0, -value] for value in gravity], dtype=q.dtype, device=device(q))
+        acceleration = acceleration + base
+    force = _to_tip(bodies, acceleration @ _masses(bodies, frames))
+    return xp.sum(motions * force, axis=(-2, -1))
 
 
 def mass_matrix(description: ArmDescription, q: Array) -> Array:
@@ -84,13 +88,11 @@ def mass_matrix(description: ArmDescription, q: Array) -> Array:
     xp = array_namespace(q)
     bodies = _bodies(description, xp, q.dtype, device(q))
     frames = link_transforms(description, q)
-    axes, centers = _axes_and_centers(bodies, frames)
-    motion = _motion_axes(xp, axes, frames)
-    composite = _to_tip(xp, _spatial_inertias(xp, bodies, centers, frames), axis=-3)
-    # Row i: the force on everything from link i to the tip per acceleration of joint i, seen by joints j ≤ i.
-    forces = (composite @ motion[..., None])[..., 0]
-    lower = xp.tril(forces @ xp.matrix_transpose(motion))
-    return lower + xp.matrix_transpose(xp.tril(lower, k=-1)) + bodies.armature
+    motions = joint_motions(description, frames)
+    # Row i: the momentum of everything from link i to the tip per velocity of joint i, seen by joints j ≤ i.
+    momenta = _flat(xp, motions @ _to_tip(bodies, _masses(bodies, frames)))
+    lower = (momenta @ xp.matrix_transpose(_flat(xp, motions))) * bodies.lower
+    return lower + xp.matrix_transpose(lower) * bodies.below + bodies.armature
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,28 +101,44 @@ class _Bodies:
 
     masses: Array
     """Shape (n,), kg."""
-    inertias: Array
-    """Shape (n, 3, 3), kg m², about the centre of mass, link frame."""
+    spread: Array
+    """Shape (n, 4, 4): integral of x xᵀ over each link's mass, x = (position in the link's frame in m, 1)."""
     axes_and_centers: Array
     """Shape (n, 4, 2), homogeneous columns, link frame: the joint's axis, the link's centre of mass in m."""
     tool: Array
     """Shape (4,), homogeneous position of the tool in the last link's frame."""
     armature: Array
     """Shape (n, n), kg m², diagonal."""
+    lower: Array
+    """Shape (n, n), ones on and below the diagonal: sums along the chain as a product."""
+    below: Array
+    """Shape (n, n), ones above the diagonal only."""
 
 
 @functools.lru_cache(maxsize=64)
 def _bodies(description: ArmDescription, xp: Any, dtype: Any, where: Any) -> _Bodies:
+    masses, centers, inertias = lumped_links(description)
+    n = description.num_joints
+    places = np.append(centers, np.ones((n, 1)), axis=1)
+    spread = masses[:, None, None] * places[:, :, None] * places[:, None, :]
+    # An inertia is tr(S) 1 - S of what is spread about the centre, S.
+    spread[:, :3, :3] += 0.5 * np.trace(inertias, axis1=1, axis2=2)[:, None, None] * np.eye(3) - inertias
+    tool = np.append(tool_frame(description)[0], 1.0)
+    columns = np.zeros((n, 4, 2))
+    columns[:, :3, 0], columns[:, :3, 1], columns[:, 3, 1] = description.joint_axes, centers, 1.0
+    triangle = np.tri(n)
+    arrays = (masses, spread, columns, tool, np.diag(description.armature), triangle, triangle.T - np.eye(n))
+    return _Bodies(*(xp.asarray(array, dtype=dtype, device=where) for array in arrays))
+
+
+def lumped_links(description: ArmDescription) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mass (n,) kg, centre (n, 3) m and inertia about it (n, 3, 3) kg m² of links 1 to n, in their frames."""
     masses, centers = description.link_masses.copy(), description.link_centers.copy()
     inertias = description.link_inertias.copy()
     if description.gripper is not None:
         parts = [(masses[-1], centers[-1], inertias[-1]), *_gripper_parts(description, description.gripper)]
         masses[-1], centers[-1], inertias[-1] = _lump(parts)
-    tool = np.append(tool_frame(description)[0], 1.0)
-    columns = np.zeros((description.num_joints, 4, 2))
-    columns[:, :3, 0], columns[:, :3, 1], columns[:, 3, 1] = description.joint_axes, centers, 1.0
-    arrays = (masses, inertias, columns, tool, np.diag(description.armature))
-    return _Bodies(*(xp.asarray(array, dtype=dtype, device=where) for array in arrays))
+    return masses, centers, inertias
 
 
 def _gripper_parts(
@@ -152,26 +170,31 @@ def _axes_and_centers(bodies: _Bodies, frames: Array) -> tuple[Array, Array]:
     return placed[..., :3, 0], placed[..., :3, 1]
 
 
-def _motion_axes(xp: Any, axes: Array, frames: Array) -> Array:
-    """Spatial velocity (..., n, 6) at the base's origin per joint velocity."""
-    return xp.concat([axes, _cross(xp, frames[..., :3, 3], axes)], axis=-1)
+def _masses(bodies: _Bodies, frames: Array) -> Array:
+    """`_Bodies.spread` (..., n, 4, 4) with positions in the base frame."""
+    xp = array_namespace(frames)
+    return frames @ bodies.spread @ xp.matrix_transpose(frames)
 
 
-def _spatial_inertias(xp: Any, bodies: _Bodies, centers: Array, frames: Array) -> Array:
-    """Spatial inertia (..., n, 6, 6) of every link about the base's origin (Featherstone, equation 2.63)."""
-    turns = frames[..., :3, :3]
-    about_center = turns @ bodies.inertias @ xp.matrix_transpose(turns)
-    moment = _skew(xp, bodies.masses[..., None] * centers)
-    masses = bodies.masses[..., None, None]
-    about_origin = about_center + moment @ xp.matrix_transpose(moment) / masses
-    mass = xp.broadcast_to(masses * xp.eye(3, dtype=frames.dtype, device=device(frames)), moment.shape)
-    top = xp.concat([about_origin, moment], axis=-1)
-    return xp.concat([top, xp.concat([xp.matrix_transpose(moment), mass], axis=-1)], axis=-2)
+def _from_base(bodies: _Bodies, values: Array) -> Array:
+    """Sum (..., n, r, c) over each joint and all before it."""
+    return _summed(bodies.lower, values)
 
 
-def _to_tip(xp: Any, values: Array, axis: int = -2) -> Array:
-    """Sum over each link and all that follow it."""
-    return xp.flip(xp.cumulative_sum(xp.flip(values, axis=axis), axis=axis), axis=axis)
+def _to_tip(bodies: _Bodies, values: Array) -> Array:
+    """Sum (..., n, r, c) over each link and all that follow it."""
+    return _summed(bodies.lower.T, values)
+
+
+def _summed(triangle: Array, values: Array) -> Array:
+    # As a product: NumPy's cumulative sums take longer on few numbers.
+    xp = array_namespace(values)
+    return xp.reshape(triangle @ _flat(xp, values), values.shape)
+
+
+def _flat(xp: Any, values: Array) -> Array:
+    """Matrices (..., n, r, c) as rows (..., n, r c)."""
+    return xp.reshape(values, (*values.shape[:-2], values.shape[-2] * values.shape[-1]))
 
 
 def _cross(xp: Any, a: Array, b: Array) -> Array:
@@ -179,25 +202,3 @@ def _cross(xp: Any, a: Array, b: Array) -> Array:
     ax, ay, az = (a[..., i] for i in range(3))
     bx, by, bz = (b[..., i] for i in range(3))
     return xp.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
-
-
-def _skew(xp: Any, vector: Array) -> Array:
-    """Matrix (..., 3, 3) of the cross product with `vector` (..., 3)."""
-    x, y, z = (vector[..., i] for i in range(3))
-    zero = xp.zeros_like(x)
-    entries = xp.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1)
-    return xp.reshape(entries, (*vector.shape, 3))
-
-
-def _cross_motion(xp: Any, velocity: Array, motion: Array) -> Array:
-    """Rate of change of spatial motions that move with `velocity` (equation 2.31)."""
-    w, v = velocity[..., :3], velocity[..., 3:]
-    angular = _cross(xp, w, motion[..., :3])
-    return xp.concat([angular, _cross(xp, w, motion[..., 3:]) + _cross(xp, v, motion[..., :3])], axis=-1)
-
-
-def _cross_force(xp: Any, velocity: Array, force: Array) -> Array:
-    """Rate of change of spatial forces that move with `velocity` (equation 2.32)."""
-    w, v = velocity[..., :3], velocity[..., 3:]
-    moment = _cross(xp, w, force[..., :3]) + _cross(xp, v, force[..., 3:])
-    return xp.concat([moment, _cross(xp, w, force[..., 3:])], axis=-1)

@@ -10,6 +10,7 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from hardware.descriptions.arm import ArmDescription
+from hardware.single_kinematics import SingleChain
 from policies import rotation
 from policies.types import Array
 
@@ -38,6 +39,8 @@ def tool_frame(description: ArmDescription) -> tuple[np.ndarray, np.ndarray]:
 
 def forward_kinematics(description: ArmDescription, q: Array) -> ArmKinematics:
     """Pose and Jacobian of the tool (of the flange where there is no gripper) at joint angles `q` (..., n) rad."""
+    if isinstance(q, np.ndarray) and q.ndim == 1 and q.dtype == np.float64:
+        return ArmKinematics(*_single(description).solve(q))
     xp = array_namespace(q)
     constants = _constants(description, xp, q.dtype, device(q))
     transforms = _chain(xp, constants, q)
@@ -56,6 +59,21 @@ def link_transforms(description: ArmDescription, q: Array) -> Array:
     xp = array_namespace(q)
     constants = _constants(description, xp, q.dtype, device(q))
     return xp.stack(_chain(xp, constants, q), axis=-3) @ constants.links
+
+
+def joint_motions(description: ArmDescription, transforms: Array) -> Array:
+    """How joints move what is behind them: (..., n, 3, 4) in the base frame, per rad.
+
+    With A the k-th and a row of zeros below, dT/dq_k = A T for every transform T to the base that joint k moves.
+
+    Args:
+        description: The arm.
+        transforms: `link_transforms` of the posture, (..., n, 4, 4).
+    """
+    xp = array_namespace(transforms)
+    constants = _constants(description, xp, transforms.dtype, device(transforms))
+    turns = xp.reshape((transforms @ constants.axes)[..., :3, 0] @ constants.skew, (*transforms.shape[:-2], 3, 3))
+    return xp.concat([turns, -(turns @ transforms[..., :3, 3:])], axis=-1)
 
 
 def link_frames(description: ArmDescription, q: Array) -> tuple[Array, Array]:
@@ -91,6 +109,10 @@ class _Constants:
     """Shape (n, 4, 4), from the links' frames to the frames whose z axis is the joint's."""
     tool: Array
     """Shape (4, 4), from the tool to the last of the latter."""
+    axes: Array
+    """Shape (n, 4, 1), the joints' axes in the links' frames, homogeneous directions."""
+    skew: Array
+    """Shape (3, 9): from a vector to the flat matrix of the cross product with it."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -112,8 +134,17 @@ def _constants(description: ArmDescription, xp: Any, dtype: Any, where: Any) -> 
         links[k] = axis.T
         before = axis
     tool = before.T @ _transform(*tool_frame(description))
-    arrays = (turning.reshape(2 * n, 16 * n), fixed.reshape(-1), links, tool)
+    axes = np.append(description.joint_axes, np.zeros((n, 1)), axis=1)[..., None]
+    skew = np.array([np.cross(axis, np.eye(3)).T for axis in np.eye(3)]).reshape(3, 9)
+    arrays = (turning.reshape(2 * n, 16 * n), fixed.reshape(-1), links, tool, axes, skew)
     return _Constants(*(xp.asarray(array, dtype=dtype, device=where) for array in arrays))
+
+
+@functools.lru_cache(maxsize=64)
+def _single(description: ArmDescription) -> SingleChain:
+    constants = _constants(description, np, np.dtype(np.float64), None)
+    at_zero = np.repeat([0.0, 1.0], description.num_joints) @ constants.turning + constants.fixed
+    return SingleChain(at_zero.reshape(-1, 4, 4), constants.tool)
 
 
 def _transform(position: np.ndarray, orientation: np.ndarray) -> np.ndarray:

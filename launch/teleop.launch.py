@@ -1,6 +1,7 @@
-"""Let a person drive an arm that runs already: the nodes and arguments of config/teleop.yaml in ROS 2's launch.
+"""Let a person drive what runs already: the nodes and arguments of config/teleop.yaml in ROS 2's launch.
 
 ros2 launch robot_rl teleop.launch.py device:=gamepad
+ros2 launch robot_rl teleop.launch.py device:=spacemouse kind:=quadrotor
 """
 
 from launch import LaunchDescription

@@ -75,12 +75,26 @@ COMMANDS = {
         extra="hil",
         needs=(*_TORCH, "mujoco", "onnx", "safetensors", "zmq", "msgpack"),
     ),
+    "cockpit": Command(
+        summary="watch, drive, correct and record a robot from a page in the browser, on a desktop or a phone",
+        module="robot_rl.cockpit.command",
+        config="CockpitConfig",
+        extra="cockpit",
+        needs=("aiohttp", "cv2", "mcap", "msgpack", "mujoco", "rosbags"),
+    ),
     "reward": Command(
         summary="label frames of recorded episodes; train and measure rewards from pictures",
         module="robot_rl.rewards.command",
         config="RewardConfig",
         extra="hil",
         needs=("torch", "msgpack"),
+    ),
+    "demos": Command(
+        summary="collect, list, check, cut, convert, replay and score demonstrations",
+        module="robot_rl.demos.command",
+        config="DemosConfig",
+        extra="demos",
+        needs=("mcap", "rosbags", "msgpack"),
     ),
     "export": Command(
         summary="write the bundle of a training run's checkpoint",
@@ -100,6 +114,11 @@ COMMANDS = {
         summary="show tasks, robots, algorithms and bundles",
         module="robot_rl.listing",
         config="ListConfig",
+    ),
+    "devices": Command(
+        summary="show what a person can drive with, and why it cannot be opened; try, map or calibrate one",
+        module="robot_rl.devices.command",
+        config="DevicesConfig",
     ),
     "up": Command(
         summary="start the ROS 2 nodes of a robot, e.g. robot-rl up quadrotor setpoint:=demo",

@@ -72,7 +72,7 @@ def run(config: DemoConfig) -> int:
         _command(["eval", policy, *options, "--json", str(evaluation)])
     next(stages)("flying it: simulator, policy, set-points, supervisor and recorder as processes over DDS, real time")
     flown = _fly(policy, folder / "flight", config.flight_timeout)
-    if not (folder / "flight" / "flight.npz").is_file():
+    if not any((folder / "flight").glob("episode-*.mcap")):
         print("nothing was flown: see the lines of the nodes above", file=sys.stderr)
         return 1
     next(stages)("writing the report")

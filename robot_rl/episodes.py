@@ -1,93 +1,78 @@
-"""Recorded episodes as arrays, whatever file they are in: one function reads a file or a folder.
+"""Reads recorded episodes, whatever file they are in: one function for a file or a folder.
 
 Pictures stay in the file until somebody asks for them: those of an hour are a gigabyte.
 """
 
 from __future__ import annotations
 
+import logging
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robot_rl.errors import UserError
+from robot_rl.episode import Episode, stack
+from robot_rl.errors import UserError, require_packages
 from robot_rl.hil.frames import LogError, LogReader, Place, read_again, read_places
 from robot_rl.hil.records import Record, RecordError, decode
 from robot_rl.hil.schema import Schema
 
+if TYPE_CHECKING:
+    from robot_rl.recording.mapping import EpisodeMapping
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Episode:
-    """The T steps of an episode."""
-
-    source: Path
-    """The file that it was read from."""
-    number: int
-    """Its number in that file."""
-    schema: Schema
-    """Sizes, cameras, task, robot, rate."""
-    complete: bool
-    """Whether it ended by itself; False where recording stopped in the middle of it."""
-    observations: NDArray[np.float32]
-    """What was measured before each action and, where known, after the last one. Shape (T + 1, D) or (T, D)."""
-    images: Mapping[str, NDArray[np.uint8]]
-    """Pictures of each camera at the times of `observations`. Shape (T + 1, H, W, 3) or (T, H, W, 3). Read from the
-    file at every look-up: keep what is needed again."""
-    actions: NDArray[np.float32]
-    """What was executed. Shape (T, A), in [-1, 1]."""
-    policy_actions: NDArray[np.float32]
-    """What the policy wanted. Shape (T, A)."""
-    drivers: NDArray[np.str_]
-    """Who acted: "policy", "person" or "base". Shape (T,)."""
-    rewards: NDArray[np.float32]
-    """Shape (T,)."""
-    terminated: NDArray[np.bool_]
-    """Success or failure. Shape (T,), true at the last step at most."""
-    truncated: NDArray[np.bool_]
-    """Time limit, or discarded by the operator. Shape (T,), true at the last step at most."""
-    success: bool
-    """Whether the task was done."""
-    observed_at: NDArray[np.float64]
-    """Monotonic clock at each measurement, s. Shape (T,)."""
-    acted_at: NDArray[np.float64]
-    """Monotonic clock at each action, s. Shape (T,)."""
-    wall_time: float
-    """Unix time at its start, s."""
-    info: Mapping[str, NDArray[np.float64]]
-    """Scalars of each step, NaN where a step has none. Shape (T,)."""
-
-    def __len__(self) -> int:
-        """T, the number of steps."""
-        return len(self.actions)
-
-    @property
-    def has_final(self) -> bool:
-        """Whether the observation after the last action is known."""
-        return len(self.observations) > len(self.actions)
+__all__ = ["Episode", "LoggedPictures", "load_episodes", "stack"]
+_logger = logging.getLogger(__name__)
 
 
-def load_episodes(path: Path) -> list[Episode]:
+def load_episodes(
+    path: Path, mapping: EpisodeMapping | None = None, problems: list[str] | None = None
+) -> list[Episode]:
     """The episodes of a file, or of every known file under a folder, in the order of names.
 
-    An episode whose recording was cut off is returned too, with `complete` False.
+    An episode whose recording was cut off is returned too, with `complete` False, as far as it is whole.
+
+    Args:
+        path: A log of the human in the loop (.log), a recording (.mcap), or a folder.
+        mapping: For recordings without control steps: which of their streams make observation and action.
+        problems: Takes a sentence for everything that was left out; it is logged if not given. In a folder a file that
+            cannot be read is left out so, and the others are used.
 
     Raises:
-        UserError: There is nothing at `path`, or a file cannot be read.
+        UserError: There is nothing at `path`, or the file, or every file of the folder, cannot be read.
     """
     path = Path(path)
+    found: list[str] = []
     if path.is_dir():
+        episodes, refused = [], 0
         files = sorted(file for file in path.rglob("*") if file.suffix in _READERS and file.is_file())
-        return [episode for file in files for episode in load_episodes(file)]
-    if not path.exists():
+        for file in files:
+            try:
+                episodes += _load_file(file, mapping, found)
+            except UserError as error:
+                refused += 1
+                found.append(str(error))
+        if refused and refused == len(files) and problems is None:
+            raise UserError(found[0])
+    elif not path.exists():
         raise UserError(f"no episodes at {path}: there is no such file or folder")
-    if path.suffix not in _READERS:
+    elif path.suffix not in _READERS:
         raise UserError(f"{path} has no known format; known: {', '.join('*' + suffix for suffix in _READERS)}")
+    else:
+        episodes = _load_file(path, mapping, found)
+    if problems is not None:
+        problems += found
+    for problem in found if problems is None else ():
+        _logger.warning("%s", problem)
+    return episodes
+
+
+def _load_file(path: Path, mapping: EpisodeMapping | None, problems: list[str]) -> list[Episode]:
     try:
-        return list(_READERS[path.suffix](path))
+        return list(_READERS[path.suffix](path, mapping, problems))
     except (LogError, RecordError) as error:
         raise UserError(str(error)) from error
 
@@ -127,39 +112,7 @@ class LoggedPictures(Mapping[str, NDArray[np.uint8]]):
         return len(self._schema.images)
 
 
-def stack(records: list[Record], schema: Schema, source: Path, images: Mapping[str, NDArray[np.uint8]]) -> Episode:
-    """The records of one episode, in order and at least one, as arrays, with their pictures."""
-    last = records[-1]
-    observations = [record.observation for record in records]
-    if last.final_observation is not None:
-        observations.append(last.final_observation)
-    names = sorted({name for record in records for name in record.info})
-
-    def column(name: str, dtype: Any) -> NDArray[Any]:
-        return np.array([getattr(record, name) for record in records], dtype)
-
-    return Episode(
-        source=source,
-        number=last.episode,
-        schema=schema,
-        complete=last.ended,
-        observations=np.stack(observations),
-        images=images,
-        actions=column("action", np.float32),
-        policy_actions=column("policy_action", np.float32),
-        drivers=column("driver", np.str_),
-        rewards=column("reward", np.float32),
-        terminated=column("terminated", np.bool_),
-        truncated=column("truncated", np.bool_),
-        success=any(record.success for record in records),
-        observed_at=column("observed_at", np.float64),
-        acted_at=column("acted_at", np.float64),
-        wall_time=records[0].wall_time,
-        info={name: np.array([record.info.get(name, np.nan) for record in records]) for name in names},
-    )
-
-
-def _read_log(path: Path) -> Iterator[Episode]:
+def _read_log(path: Path, mapping: EpisodeMapping | None, problems: list[str]) -> Iterator[Episode]:
     with LogReader(path) as reader:
         schema, log_id = reader.schema, reader.log_id
     records: list[Record] = []
@@ -180,5 +133,19 @@ def _read_log(path: Path) -> Iterator[Episode]:
         yield episode()
 
 
-_READERS: dict[str, Callable[[Path], Iterable[Episode]]] = {".log": _read_log}
-"""Reader of each file format, by suffix."""
+def _read_recording(path: Path, mapping: EpisodeMapping | None, problems: list[str]) -> Iterator[Episode]:
+    require_packages(f"reading {path.name}", "demos", ["mcap", "rosbags"])
+    from robot_rl.recording import load_recording
+    from robot_rl.recording.episode import episodes_of
+
+    recording = load_recording(path)
+    if recording.problem:
+        problems.append(recording.problem)
+    yield from episodes_of(recording, mapping, problems)
+
+
+_READERS: dict[str, Callable[[Path, EpisodeMapping | None, list[str]], Iterable[Episode]]] = {
+    ".log": _read_log,
+    ".mcap": _read_recording,
+}
+"""Reader of each file format, by suffix. Each adds a sentence to the given list for everything that it leaves out."""

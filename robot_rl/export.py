@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tyro.conf import Positional
@@ -19,6 +20,7 @@ from hardware.descriptions import load_description
 from policies import observations
 from policies.actions import action_size
 from policies.bundle import read_manifest
+from policies.execution import Execution, Executor
 from policies.manifest import SCHEMA_VERSION, Manifest, RobotRequirement
 from policies.pictures import View, pinhole_view
 from robot_rl.errors import UserError
@@ -51,13 +53,18 @@ class ExportConfig:
 
 
 class _Exported(nn.Module):
-    """A policy with the shapes of the contract: one action is a chunk of length 1."""
+    """A policy with the shapes of the contract: one action is a chunk of length 1.
+
+    A network with an `execution` has the contract's inputs and outputs as it is.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, observation: Tensor, *pictures: Tensor) -> Tensor:
+    def forward(self, observation: Tensor, *pictures: Tensor) -> Any:
+        if hasattr(self.network, "execution"):
+            return self.network(observation, *pictures)
         images = dict(zip(image_shapes(self.network), pictures, strict=True))
         return _act(self.network, observation, images)[:, None, :]
 
@@ -67,30 +74,47 @@ def image_shapes(network: nn.Module) -> dict[str, tuple[int, int]]:
     return dict(getattr(network, "image_shapes", {}))
 
 
+def execution_of(network: nn.Module) -> Execution:
+    """How a network is run from step to step: its attribute `execution`; most have none."""
+    found: Execution = getattr(network, "execution", Execution())
+    return found
+
+
 def _act(network: nn.Module, observation: Tensor, images: Mapping[str, Tensor]) -> Tensor:
     action: Tensor = network(observation, images) if images else network(observation)
     return action
 
 
 def to_onnx(network: nn.Module, observation_size: int) -> bytes:
-    """The network as an ONNX model: `observation` (N, D) float32 → `action` (N, 1, A).
+    """The network as an ONNX model: `observation` (N, D) float32 → `action` (N, H, A).
 
-    One with `image_shapes` takes the pictures (N, H, W, 3) uint8 of its cameras too, as `image_<camera>`.
+    One with `image_shapes` takes the pictures (N, H, W, 3) uint8 of its cameras too, as `image_<camera>`; one with an
+    `execution` takes and gives what is named there.
     """
-    shapes = image_shapes(network)
-    names = ["observation", *(f"image_{camera}" for camera in shapes)]
-    pictures = [torch.zeros(2, *shape, 3, dtype=torch.uint8) for shape in shapes.values()]
+    execution, shapes = execution_of(network), image_shapes(network)
+    sizes = {
+        "observation": observation_size,
+        "memory": execution.memory_length(observation_size),
+        "noise": execution.noise_size,
+    }
+    given = {name: torch.zeros(2, sizes[name]) for name in execution.inputs()}
+    given |= {f"image_{camera}": torch.zeros(2, *shape, 3, dtype=torch.uint8) for camera, shape in shapes.items()}
+    outputs = execution.outputs()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # The older exporter needs no further package and takes 0.05 s.
         warnings.simplefilter("ignore", DeprecationWarning)
+        # It warns of recurrent networks whose batch may grow; the memory is an input here, so this one's may.
+        warnings.filterwarnings("ignore", "Exporting a model to ONNX with a batch_size other than 1", UserWarning)
+        # They compare sizes of their inputs with what they were built for.
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=r"torch\.nn\.modules\.rnn")
         path = Path(folder) / "policy.onnx"
         torch.onnx.export(
             _Exported(network).eval().cpu(),
-            (torch.zeros(2, observation_size), *pictures),
+            tuple(given.values()),
             path,
-            input_names=names,
-            output_names=["action"],
-            dynamic_axes={name: {0: "N"} for name in [*names, "action"]},
+            input_names=list(given),
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "N"} for name in [*given, *outputs]},
             dynamo=False,
         )
         return path.read_bytes()
@@ -123,6 +147,34 @@ def sample_inputs(task: Task, network: nn.Module, count: int, seed: int = 0) -> 
     return observations_, {c: torch.stack([seen["images"][c][index] for index, seen in picked]) for c in cameras}
 
 
+@torch.no_grad()
+def sample_steps(task: Task, network: nn.Module, count: int, seed: int = 0) -> dict[str, Tensor]:
+    """Inputs (count, ...) by name of a network with an `execution`, from randomized episodes in which it acts."""
+    env = build_env(task, count, seed=seed)
+    executor = Executor(execution_of(network), seed)
+    taken: list[dict[str, np.ndarray]] = []
+
+    def infer(inputs: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+        taken.append(dict(inputs))
+        return run_network(network, inputs)
+
+    observed = env.reset()
+    for _ in range(min(_SAMPLED_PERIODS, env.max_episode_length)):
+        observed = env.step(torch.from_numpy(executor.step(observed["obs"].cpu().numpy(), infer)).to(env.device))[0]
+    env.close()
+    # Row k of the k-th inference: starts, what follows and what is remembered are all there.
+    picked = [(taken[k % len(taken)], k) for k in range(count)]
+    return {name: torch.from_numpy(np.stack([inputs[name][row] for inputs, row in picked])) for name in taken[0]}
+
+
+def run_network(network: nn.Module, inputs: Mapping[str, np.ndarray | Tensor]) -> dict[str, np.ndarray]:
+    """What a network with an `execution` makes of its inputs, by name."""
+    execution = execution_of(network)
+    found = network(*(torch.as_tensor(inputs[name]) for name in execution.inputs()))
+    values = found if isinstance(found, tuple) else (found,)
+    return {name: value.numpy() for name, value in zip(execution.outputs(), values, strict=True)}
+
+
 def export_bundle(
     folder: Path,
     name: str,
@@ -134,9 +186,17 @@ def export_bundle(
     """Write the bundle of a trained network; it has passed `policies.check_bundle` when this returns."""
     network = network.cpu().eval()
     shapes = image_shapes(network)
-    inputs, images = sample_inputs(task, network, VECTORS)
+    images: dict[str, Tensor] = {}
+    state: dict[str, np.ndarray] = {}
     with torch.no_grad():
-        expected = _Exported(network)(inputs, *(images[camera] for camera in shapes)).numpy()
+        if hasattr(network, "execution"):
+            given = sample_steps(task, network, VECTORS)
+            results = run_network(network, given)
+            inputs, expected = given.pop("observation"), results.pop("action")
+            state = {**{name: value.numpy() for name, value in given.items()}, **results}
+        else:
+            inputs, images = sample_inputs(task, network, VECTORS)
+            expected = _Exported(network)(inputs, *(images[camera] for camera in shapes)).numpy()
     signals = observations.needed_signals(task.terms)
     interface = load_description(task.robot).interface
     manifest = Manifest(
@@ -162,10 +222,11 @@ def export_bundle(
         files={},
         images=shapes,
         views=_views(task, shapes),
+        execution=execution_of(network),
     )
     onnx = to_onnx(network, manifest.observation_size)
     pictures = {camera: stored.numpy() for camera, stored in images.items()}
-    return policies.write_bundle(folder, manifest, onnx, inputs.numpy(), expected, _card(manifest), pictures)
+    return policies.write_bundle(folder, manifest, onnx, inputs.numpy(), expected, _card(manifest), pictures, state)
 
 
 def _views(task: Task, shapes: Mapping[str, tuple[int, int]]) -> dict[str, View]:

@@ -1,32 +1,24 @@
-"""A recorded flight: reading it from disk and measuring how well it followed its set-point.
-
-The recorder writes one folder per flight with `flight.npz` (arrays below, no pickled objects) and, where a
-policy node ran, `timing.json` (histograms of its control loop).
-"""
+"""A recorded flight: reading it from the recorder's file and measuring how well it followed its set-point."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from robot_rl.errors import UserError
+from hardware.descriptions import load_description
+from policies.rotation import rotate
+from robot_rl.errors import UserError, require_packages
 
-_SHAPES: dict[str, tuple[int, ...]] = {
-    "time": (),
-    "position": (3,),
-    "orientation": (4,),
-    "linear_velocity": (3,),
-    "angular_velocity": (3,),
-    "setpoint_position": (3,),
-    "setpoint_velocity": (3,),
-    "motor_commands": (4,),
-    "phase": (),
-}
+if TYPE_CHECKING:
+    from robot_rl.recording import Recording, Stream
+
+_TIMING = "timing."
+"""Values in `/diagnostics` whose name begins so are histograms."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,54 +79,132 @@ class FigureEight:
     """How many periods are scored."""
 
 
-def load_flight(folder: str | Path) -> Flight:
-    """Read `flight.npz` in `folder`; samples whose time does not advance are dropped.
+def load_flight(path: str | Path) -> Flight:
+    """Read a recorded flight: a file, or the last one in a folder. Samples whose time does not advance are dropped.
+
+    A row is a sample of odometry, with the set-point, command and phase that were the newest when it came in.
 
     Raises:
-        UserError: There is no flight, or an array is missing or has the wrong shape.
+        UserError: There is no flight, or it cannot be read.
     """
-    path = Path(folder) / "flight.npz"
-    if not path.is_file():
-        raise UserError(
-            f"no recorded flight in {folder}: {path.name} is missing; give a folder that the recorder wrote"
-        )
-    with np.load(path, allow_pickle=False) as data:
-        missing = [key for key in (*_SHAPES, "phase_names") if key not in data.files]
-        if missing:
-            raise UserError(f"{path}: array {missing[0]!r} is missing; it has {', '.join(sorted(data.files))}")
-        arrays = {key: np.asarray(data[key]) for key in _SHAPES}
-        names = tuple(str(name) for name in data["phase_names"])
-    length = arrays["time"].shape[0] if arrays["time"].ndim else 0
-    if length < 2:
-        raise UserError(f"{path}: the flight has {length} samples; at least 2 are needed")
-    for key, shape in _SHAPES.items():
-        if arrays[key].shape != (length, *shape):
-            raise UserError(f"{path}: {key!r} has shape {arrays[key].shape}; expected {(length, *shape)}")
-    phase = arrays["phase"].astype(int)
-    if phase.min() < 0 or phase.max() >= len(names):
-        raise UserError(f"{path}: phase {phase.max()} has no name; phase_names has {len(names)} entries")
-    time = arrays["time"].astype(float)
+    recording = _find(path)
+    odometry = _stream(recording, "odom")
+    if odometry is None or len(odometry) < 2:
+        count = 0 if odometry is None else len(odometry)
+        raise UserError(f"{recording.source}: the flight has {count} samples of odometry; at least 2 are needed")
+    pose, twist = odometry.values("pose.pose"), odometry.values("twist.twist")
+    time = odometry.measured
     advancing = np.concatenate([[True], time[1:] > np.maximum.accumulate(time)[:-1]])
-    kept = {key: value[advancing] for key, value in arrays.items()}
-    kept["time"] = kept["time"].astype(float) - float(time[0])
-    kept["phase"] = phase[advancing]
-    return Flight(**kept, phase_names=names)
+    when = odometry.received[advancing]
+    orientation = pose[advancing, 3:]
+    setpoints = _newest(_stream(recording, "setpoint"), when, _setpoint, 6)
+    names = _motor_names(recording)
+    commands = _newest(_stream(recording, "motor_commands"), when, lambda one: _motors(one, names), 4)
+    phase, phase_names = _phases(_stream(recording, "setpoint/phase"), when)
+    return Flight(
+        time=time[advancing] - time[0],
+        position=pose[advancing, :3],
+        orientation=orientation,
+        # Odometry has it in the body's frame.
+        linear_velocity=np.asarray(rotate(orientation, twist[advancing, :3])),
+        angular_velocity=twist[advancing, 3:],
+        setpoint_position=setpoints[:, :3],
+        setpoint_velocity=setpoints[:, 3:],
+        motor_commands=commands,
+        phase=phase,
+        phase_names=phase_names,
+    )
 
 
-def load_timing(folder: str | Path) -> dict[str, dict[str, Any]]:
-    """Histograms in `timing.json` by name, those that counted something; empty where the flight has none."""
-    path = Path(folder) / "timing.json"
-    if not path.is_file():
-        return {}
-    try:
-        data = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    histograms = {name: value for name, value in data.items() if isinstance(value, dict)}
+def load_timing(path: str | Path) -> dict[str, dict[str, Any]]:
+    """The last histogram of each name in `/diagnostics`, those that counted something; empty where there are none."""
+    stream = _find(path).streams.get("/diagnostics")
+    found: dict[str, Any] = {}
+    for message in stream.messages() if stream is not None else ():
+        for status in message.status:
+            for pair in status.values:
+                if pair.key.startswith(_TIMING):
+                    found[pair.key.removeprefix(_TIMING)] = pair.value
+    histograms = {name: _histogram(text) for name, text in found.items()}
     used = {name: value for name, value in histograms.items() if any(value.get("counts", ()))}
     # What flies the robot first; the rest as it came.
     order = ("policy", "supervisor")
     return dict(sorted(used.items(), key=lambda item: next((i for i, key in enumerate(order) if key in item[0]), 9)))
+
+
+def _find(path: str | Path) -> Recording:
+    require_packages("reading a recorded flight", "demos", ["mcap", "rosbags"])
+    from robot_rl.recording import load_recording
+
+    path = Path(path)
+    files = [path] if path.is_file() else sorted(path.glob("episode-*.mcap"))
+    if not files:
+        raise UserError(
+            f"no recorded flight in {path}: there is no episode-*.mcap; give a folder that the recorder wrote"
+        )
+    return load_recording(files[-1])
+
+
+def _stream(recording: Recording, name: str) -> Stream | None:
+    namespace = str(recording.info.get("namespace", "/")).rstrip("/")
+    return recording.streams.get(f"{namespace}/{name}")
+
+
+def _newest(
+    stream: Stream | None, when: np.ndarray, convert: Callable[[Any], np.ndarray | None], size: int
+) -> np.ndarray:
+    """What was newest at the times `when`; nan before the first message."""
+    result = np.full((len(when), size), np.nan)
+    if stream is None:
+        return result
+    rows = ((came, convert(message)) for came, message in zip(stream.received, stream.messages(), strict=True))
+    good = [(came, value) for came, value in rows if value is not None]
+    if good:
+        last = np.searchsorted([came for came, _ in good], when, side="right") - 1
+        result[last >= 0] = np.stack([value for _, value in good])[last[last >= 0]]
+    return result
+
+
+def _setpoint(message: Any) -> np.ndarray | None:
+    if len(message.points) != 1 or len(message.points[0].transforms) != 1:
+        return None
+    point = message.points[0]
+    position = point.transforms[0].translation
+    velocity = [one.linear for one in point.velocities[:1]]
+    return np.array([*_xyz(position), *(_xyz(velocity[0]) if velocity else (0.0, 0.0, 0.0))])
+
+
+def _xyz(vector: Any) -> tuple[float, float, float]:
+    return vector.x, vector.y, vector.z
+
+
+def _motor_names(recording: Recording) -> list[str]:
+    robot = recording.info.get("robot")
+    return list(load_description(str(robot)).interface.actuators) if robot else []
+
+
+def _motors(message: Any, names: Sequence[str]) -> np.ndarray | None:
+    # Values belong to names, not to places.
+    speeds = dict(zip(message.name, message.velocity, strict=False))
+    wanted = names or list(message.name)
+    if len(wanted) != 4 or not all(name in speeds for name in wanted):
+        return None
+    return np.array([speeds[name] for name in wanted])
+
+
+def _phases(stream: Stream | None, when: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    said = ["waiting", *(str(message.data) for message in stream.messages())] if stream is not None else ["waiting"]
+    last = np.zeros(len(when), int) if stream is None else np.searchsorted(stream.received, when, side="right")
+    names = list(dict.fromkeys(said[index] for index in last))
+    return np.array([names.index(said[index]) for index in last]), tuple(names)
+
+
+def _histogram(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"a histogram in /diagnostics is not JSON: {error}") from error
+    return value if isinstance(value, dict) else {}
 
 
 def tracking_error(flight: Flight) -> np.ndarray:

@@ -17,6 +17,7 @@ from robot_rl.errors import unknown_name
 
 _ROOT = Path(__file__).resolve().parent.parent
 _ALGORITHMS = ("apg", "ppo", "ppo-lagrangian")
+_IMITATION = ("bc", "bc-rnn", "act", "diffusion", "consistency")
 """One file of this package each."""
 _HEADLINE = re.compile(r"`(?P<name>[\w-]+)`: (?P<summary>.+?)(?:\.(?:\s|$)|$)", re.DOTALL)
 
@@ -54,8 +55,12 @@ def list_tasks() -> list[Entry]:
 
 
 def list_algorithms() -> list[Entry]:
-    """Algorithms of `robot_rl/`, one file each."""
-    paths = [(name, _ROOT / "robot_rl" / f"{name.replace('-', '_')}.py") for name in _ALGORITHMS]
+    """Algorithms of `robot_rl/` and of `robot_rl/imitation/`, one file each."""
+    folders = {
+        **dict.fromkeys(_ALGORITHMS, _ROOT / "robot_rl"),
+        **dict.fromkeys(_IMITATION, _ROOT / "robot_rl" / "imitation"),
+    }
+    paths = [(name, folder / f"{name.replace('-', '_')}.py") for name, folder in folders.items()]
     return [Entry(name=name, summary=_first_sentence(path), path=str(path)) for name, path in paths if path.is_file()]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from torch import Tensor
 
 import policies
 from robot_rl.errors import UserError
-from robot_rl.evaluate_arm import act, with_action_of
+from robot_rl.evaluate_arm import act, looks_of, with_action_of
+from robot_rl.seeing import build_seen, seen_by, with_images
 from sim.arm_environment import ArmEnv
 from sim.environment import QuadrotorEnv
 from sim.factory import Env, build_env
@@ -81,14 +82,14 @@ class Actor:
         if self.policy is not None:
             self.policy.reset()
 
-    def act(self, env: Env) -> Tensor:
-        """Normalized action (1, A)."""
+    def act(self, env: Env, images: Mapping[str, Tensor]) -> Tensor:
+        """Normalized action (1, A); `images` (1, H, W, 3) are the newest of the cameras that it looks through."""
         if self.name == "zero":
             return torch.zeros(1, env.num_actions)
         if self.name == "random":
             return 2.0 * torch.rand(1, env.num_actions, generator=self._generator) - 1.0
         # Arms are seen through their sensors; the quadrotor's environment keeps those to itself: it gives the truth.
-        state: Any = env.measured if isinstance(env, ArmEnv) else env.state
+        state: Any = with_images(env.measured, images) if isinstance(env, ArmEnv) else env.state
         setpoint: Any = env.setpoint
         return act(self.policy, self.task, state, setpoint)  # type: ignore[arg-type]
 
@@ -116,16 +117,30 @@ class Stage:
         """
         self.actor = Actor(actor, task, seed)
         self.task = self.actor.task
-        self.env: Env = build_env(self.task, 1, seed=seed, randomization=terms, engine=engine)
+        policy = self.actor.policy
+        if policy is not None and policy.manifest.images and isinstance(self.task, ArmTask):
+            shapes = policy.manifest.images
+            self.task = seen_by(self.task, shapes)
+            self.env: Env = build_seen(
+                self.task,
+                1,
+                cameras=tuple(shapes),
+                looks=looks_of(policy),
+                seed=seed,
+                randomization=terms,
+                engine=engine,
+            )
+        else:
+            self.env = build_env(self.task, 1, seed=seed, randomization=terms, engine=engine)
+        self._images: Any = {}
         self.look: Look = QuadrotorLook(self.env) if isinstance(self.env, QuadrotorEnv) else ArmLook(self.env)
         self.episode = Episode(number=0)
 
     def begin(self) -> None:
         """Begin the next episode; the first one is that of `robot-rl eval` with the same seed."""
-        if self.episode.number == 0:
-            self.env.reset()
-        else:
-            self.env.begin(torch.ones(1, dtype=torch.bool))
+        first = self.episode.number == 0
+        observed = self.env.reset() if first else self.env.begin(torch.ones(1, dtype=torch.bool))
+        self._images = observed.get("images", {})
         self.episode = Episode(number=self.episode.number + 1)
         self.actor.begin()
         self.look.begin()
@@ -134,15 +149,16 @@ class Stage:
         """Play one control period; `on_time` is called as often as something has moved."""
         env, episode = self.env, self.episode
         start = episode.time
-        action = self.actor.act(env)
+        action = self.actor.act(env, self._images)
         if isinstance(env, ArmEnv):
             dt = env.engine.scene.timestep
             env.loop.on_substep = lambda k: on_time(start + (k + 1) * dt)
         try:
-            _, reward, reset, extras = env.step(action)
+            observed, reward, reset, extras = env.step(action)
         finally:
             if isinstance(env, ArmEnv):
                 env.loop.on_substep = None
+        self._images = observed.get("images", {})
         episode.time = start + env.period
         episode.reward = float(reward[0])
         episode.total += episode.reward

@@ -34,7 +34,7 @@ class ReportConfig:
     """Write the report of a recorded flight: one HTML file that contains everything, and a GIF beside it."""
 
     flight: Annotated[Path, tyro.conf.Positional]
-    """Folder that the recorder wrote (flight.npz, timing.json)."""
+    """Folder that the recorder wrote, of which the last flight is taken, or one of its files (episode-000000.mcap)."""
     out: Path | None = None
     """File to write; default: report.html in the flight's folder."""
     training: Path | None = None
@@ -60,7 +60,8 @@ def write_report(config: ReportConfig) -> Path:
     timing = load_timing(config.flight)
     progress = _load_progress(config.training)
     evaluation = _load_evaluation(config.evaluation)
-    out = config.out or config.flight / "report.html"
+    folder = config.flight.parent if config.flight.is_file() else config.flight
+    out = config.out or folder / "report.html"
     out.parent.mkdir(parents=True, exist_ok=True)
     animation = render_animation(flight, out.with_suffix(".gif"), config.animation)
     phases = measure_phases(flight)

@@ -21,11 +21,19 @@ from tyro.conf import Positional
 
 from policies.writing import whole_file
 from robot_rl import ppo, ppo_lagrangian
-from robot_rl.apg import Apg, ApgConfig, CostWeights
+from robot_rl.apg import Apg, ApgConfig
 from robot_rl.errors import UserError, unknown_name
 from robot_rl.evaluate import randomization_terms
+from robot_rl.imitation.act import ActConfig
+from robot_rl.imitation.algorithms import IMITATION, make_imitator
+from robot_rl.imitation.bc import BcConfig
+from robot_rl.imitation.bc_rnn import BcRnnConfig
+from robot_rl.imitation.consistency import ConsistencyConfig
+from robot_rl.imitation.demonstrations import Choice, DemonstrationConfig
+from robot_rl.imitation.diffusion import DiffusionConfig
 from robot_rl.ppo import PpoConfig
 from robot_rl.ppo_lagrangian import PpoLagrangianConfig
+from robot_rl.rebuild import rebuild
 from sim.adr import AutomaticRandomization
 from sim.adr_file import load_automatic
 from sim.tasks import TASKS, Task
@@ -38,9 +46,9 @@ class TrainConfig:
 
     task: Positional[str]
     """Task, e.g. quadrotor-hover; `robot-rl list` shows them."""
-    algorithm: Literal["apg", "ppo", "ppo-lagrangian"] = "apg"
-    """Analytic policy gradients (differentiable tasks, seconds), PPO (any task, minutes), or PPO that keeps a task's
-    costs under their limit."""
+    algorithm: Literal["apg", "ppo", "ppo-lagrangian", "bc", "bc-rnn", "act", "diffusion", "consistency"] = "apg"
+    """Analytic policy gradients (differentiable tasks, seconds), PPO (any task, minutes), PPO that keeps a task's
+    costs under their limit; or the imitation of `--demos`: docs/imitation.md compares the five."""
     seed: int = 0
     """Decides everything that is random."""
     out: Path | None = None
@@ -49,6 +57,18 @@ class TrainConfig:
     """`default`, `none`, or a YAML file of randomization terms."""
     adr: Path | None = None
     """YAML file of automatic domain randomization: ranges that grow as far as the policy copes (arms, `ppo`)."""
+    demos: Path | None = None
+    """File or folder of recorded episodes to imitate: what `robot-rl demos collect`, the cockpit or `robot-rl hil`
+    wrote."""
+    demo_share: float = 1.0
+    """Share of the episodes that is used."""
+    demo_choice: Choice = "random"
+    """Which ones where the share is below 1: drawn by the seed, those that `robot-rl demos score` puts highest, or
+    the first ones."""
+    demo_failures: bool = False
+    """Whether episodes that failed are imitated too; else they are left out before the share is taken."""
+    demo_drivers: tuple[str, ...] = ("person", "base")
+    """Whose steps are imitated, of `policy`, `person`, `base`; the others are context only."""
     evaluation_episodes: int = 1000
     """Flights of the final evaluation; 0 leaves it out."""
     checkpoint_seconds: float = 30.0
@@ -59,12 +79,24 @@ class TrainConfig:
     """Settings of `ppo`."""
     ppo_lagrangian: PpoLagrangianConfig = PpoLagrangianConfig()
     """Settings of `ppo-lagrangian`."""
+    bc: BcConfig = BcConfig()
+    """Settings of `bc`."""
+    bc_rnn: BcRnnConfig = BcRnnConfig()
+    """Settings of `bc-rnn`."""
+    act: ActConfig = ActConfig()
+    """Settings of `act`."""
+    diffusion: DiffusionConfig = DiffusionConfig()
+    """Settings of `diffusion`."""
+    consistency: ConsistencyConfig = ConsistencyConfig()
+    """Settings of `consistency`."""
 
 
 class Learner(Protocol):
     """What an algorithm offers: `robot_rl.apg.Apg` is one."""
 
-    updates: int
+    @property
+    def updates(self) -> int:
+        """Done so far."""
 
     @property
     def task(self) -> Any:
@@ -90,27 +122,15 @@ def restore(folder: Path) -> tuple[Any, dict[str, Any]]:
         UserError: The folder holds no checkpoint.
     """
     stored = json.loads((folder / "config.json").read_text())
-    settings: dict[str, Any] = {"apg": _apg_config(stored["apg"]), "ppo": _ppo_config(PpoConfig, stored["ppo"])}
-    if "ppo_lagrangian" in stored:  # older runs have none
-        settings["ppo_lagrangian"] = _ppo_config(PpoLagrangianConfig, stored["ppo_lagrangian"])
-    if stored.get("adr") is not None:
-        settings["adr"] = Path(stored["adr"])
-    config = TrainConfig(**{**stored, "out": folder, **settings})
+    config = dataclasses.replace(rebuild(TrainConfig, stored), out=folder)
     learner, _ = make_learner(config, find_task(config))
     path = folder / "checkpoint.safetensors"
     if not path.is_file():
         raise UserError(f"{folder} has no checkpoint.safetensors yet")
     learner.load_state_dict(load_file(path))
-    return learner, training_record(config, learner)
-
-
-def _apg_config(stored: Mapping[str, Any]) -> ApgConfig:
-    return ApgConfig(**{**stored, "cost": CostWeights(**stored["cost"]), "hidden": tuple(stored["hidden"])})
-
-
-def _ppo_config(kind: type[PpoConfig], stored: Mapping[str, Any]) -> PpoConfig:
-    lists = {name: tuple(stored[name]) for name in ("hidden", "critic_hidden")}
-    return kind(**{**stored, **lists})
+    told = folder / "training.json"
+    imitated = json.loads(told.read_text()).get("demonstrations") if told.is_file() else None
+    return learner, {**training_record(config, learner), **({"demonstrations": imitated} if imitated else {})}
 
 
 def find_task(config: TrainConfig) -> Task:
@@ -123,6 +143,22 @@ def find_task(config: TrainConfig) -> Task:
 
 def make_learner(config: TrainConfig, task: Task) -> tuple[Learner, int]:
     """A fresh learner, and the number of updates that it shall do."""
+    if config.algorithm in IMITATION:
+        if config.adr is not None:
+            raise UserError(f"--adr needs --algorithm ppo; {config.algorithm} learns from recorded episodes")
+        source = DemonstrationConfig(
+            path=config.demos,
+            share=config.demo_share,
+            choice=config.demo_choice,
+            failures=config.demo_failures,
+            drivers=config.demo_drivers,
+        )
+        imitator = make_imitator(
+            task, config.algorithm, getattr(config, config.algorithm.replace("-", "_")), source, config.seed
+        )
+        return imitator, imitator.total
+    if config.demos is not None:
+        raise UserError(f"--demos is imitated by {', '.join(IMITATION)}; {config.algorithm} learns from the simulator")
     if config.algorithm == "ppo":
         try:
             growing = None if config.adr is None else load_automatic(config.adr)
@@ -149,7 +185,8 @@ def resume(learner: Learner, config: TrainConfig, out: Path) -> bool:
     path = out / "config.json"
     checkpoint = out / "checkpoint.safetensors"
     if checkpoint.is_file() and path.is_file():
-        if path.read_text() != stored:
+        earlier = rebuild(TrainConfig, json.loads(path.read_text()))  # settings that are newer have their defaults
+        if _config_data(earlier) != _config_data(config):
             raise UserError(
                 f"{out} holds a run with other settings (compare {path}); give another --out or delete that folder"
             )
@@ -179,9 +216,16 @@ def training_record(config: TrainConfig, learner: Learner) -> dict[str, Any]:
         "config": {**data[config.algorithm.replace("-", "_")], "updates": learner.updates},
         "randomization": config.randomization,
         **({} if growing is None else {"automatic": growing.record()}),
+        **demonstrations_of(learner),
         "terms": [dataclasses.asdict(term) for term in find_task(config).randomization],
         **provenance(),
     }
+
+
+def demonstrations_of(learner: Learner) -> dict[str, Any]:
+    """What a manifest says about what was imitated; empty where nothing was."""
+    record: dict[str, Any] = getattr(learner, "record", {})
+    return {"demonstrations": record} if record else {}
 
 
 def save_checkpoint(learner: Learner, out: Path) -> None:

@@ -22,6 +22,8 @@ from rich.table import Table
 
 from robot_rl.evaluate import evaluate
 from robot_rl.export import export_bundle
+from robot_rl.imitation.distiller import Distiller
+from robot_rl.imitation.learner import Imitator
 from robot_rl.recipes import recipe
 from robot_rl.runs import (
     Learner,
@@ -55,7 +57,13 @@ def run(config: TrainConfig) -> int:
         f"{'resuming' if resumed else 'training'} [b]{task.name}[/b] with {config.algorithm}, seed "
         f"{config.seed}, in {out}" + (f", from update {learner.updates}" if resumed else "")
     )
-    if not resumed:
+    if isinstance(learner, (Imitator, Distiller)):
+        found = learner.prepare()
+        console.print(
+            f"{found['steps']} steps of {found['episodes']} episodes; {config.demos} has "
+            f"{found['recorded_episodes']} episodes"
+        )
+    elif not resumed:
         _show_randomization(console, task, out)
         if (growing := automatic_randomization(learner)) is not None:
             for grown in growing.table():

@@ -1,5 +1,7 @@
 """What tests of several folders share."""
 
+import os
+
 import gymnasium
 import numpy as np
 import pytest
@@ -54,6 +56,16 @@ class PointEnv:
     def load_state_dict(self, state):
         self.x, self.age, self.ended = (state[name].clone() for name in ("x", "age", "ended"))
         self.generator.set_state(state["generator"])
+
+
+@pytest.fixture(autouse=True)
+def scheduling_left_alone():
+    """A test that ends at another priority would give it to every process of the tests after it."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
+    yield
+    after = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
+    os.sched_setscheduler(0, before[0], os.sched_param(before[1]))
+    assert after == before, "the test changed the (policy, priority) of the process that runs all tests"
 
 
 @pytest.fixture

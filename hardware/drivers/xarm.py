@@ -30,6 +30,8 @@ READY, PAUSED, STOPPED = 0, 3, 4
 """States to set; `STOPPED` decelerates and takes no commands."""
 STOP_STATES = (4, 5)
 """States to read: stopped, and stopped by a change of the system's settings."""
+REPORT_DELAY = 0.1
+"""s after engaging in which a report from before may still come; the box itself refuses targets when it is stopped."""
 CLOSED, OPEN = 0, 850
 """Positions of the xArm gripper."""
 ANSWERS: Mapping[int, str] = MappingProxyType(
@@ -83,7 +85,7 @@ class XarmDriver(ContextManager):
     def _reset(self) -> None:
         self._sample: ArmSample | None = None
         self._fault = ""
-        self._engaged = False
+        self._engaged, self._engaged_at = False, -math.inf
         self._width, self._width_asked, self._opening = 0.0, -math.inf, math.nan
 
     @property
@@ -145,7 +147,7 @@ class XarmDriver(ContextManager):
                     f"the arm stays in mode {self._arm.mode}, state {self._arm.state}: {self._error_words() or 'why?'}"
                 )
             time.sleep(0.002)
-        self._engaged = True
+        self._engaged, self._engaged_at = True, time.monotonic()
 
     def _check(self, code: int, what: str) -> None:
         if code != 0:
@@ -198,6 +200,8 @@ class XarmDriver(ContextManager):
         arm = self._arm
         if arm.core.has_err_warn and (words := self._error_words()):
             return words
+        if time.monotonic() - self._engaged_at < REPORT_DELAY:
+            return ""
         if self._engaged and arm.state in STOP_STATES:
             return f"stopped from elsewhere (state {arm.state}): recover"
         if self._engaged and arm.state == PAUSED:

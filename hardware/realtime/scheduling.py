@@ -6,10 +6,12 @@ the process goes on without.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
 import resource
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 LIMITS_FILE = "config/99-robot-rl-realtime.conf"
@@ -87,3 +89,31 @@ def _lock_memory() -> str:
     if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
         return f"memory not locked: {os.strerror(ctypes.get_errno())}, see {LIMITS_FILE}"
     return ""
+
+
+@contextlib.contextmanager
+def scheduling_kept() -> Iterator[None]:
+    """Undo what the calls inside do to how threads of this process are scheduled.
+
+    Some libraries take the highest real-time priority without asking, for their threads and for the caller's, which
+    every later child inherits. Afterwards threads that were there are as before, and new ones at normal priority.
+    """
+    before = _scheduling()
+    try:
+        yield
+    finally:
+        for thread, now in _scheduling().items():
+            policy, priority = before.get(thread, (os.SCHED_OTHER, 0))
+            if now != (policy, priority):
+                with contextlib.suppress(ProcessLookupError):  # it has ended since
+                    os.sched_setscheduler(thread, policy, os.sched_param(priority))
+
+
+def _scheduling() -> dict[int, tuple[int, int]]:
+    """Policy and priority of every thread of this process; empty where the system does not tell."""
+    found = {}
+    threads = [int(name) for name in os.listdir("/proc/self/task")] if os.path.isdir("/proc/self/task") else []
+    for thread in threads:
+        with contextlib.suppress(ProcessLookupError):
+            found[thread] = os.sched_getscheduler(thread), os.sched_getparam(thread).sched_priority
+    return found

@@ -12,6 +12,7 @@ used, since its resource tracker removes what other processes still use.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -278,21 +279,29 @@ def _root() -> Path:
 
 
 def _make(path: Path, contents: bytes) -> None:
-    """Make a file, at once with all it holds; one that exists stays as it is."""
+    """Make a file, at once with all it holds, so that a full memory is an error here and no signal at a later write.
+
+    One that exists stays as it is.
+    """
     if path.exists():
         return
+    fresh = ""
     try:
         file, fresh = tempfile.mkstemp(prefix=".", dir=path.parent)
-    except FileNotFoundError:
-        raise SlotError(f"there is no folder {path.parent}: the process that made it has ended") from None
-    try:
         with os.fdopen(file, "wb") as stream:
             stream.write(contents)
         os.link(fresh, path)
+    except FileNotFoundError:
+        raise SlotError(f"there is no folder {path.parent}: the process that made it has ended") from None
     except FileExistsError:
         pass  # another process was quicker
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise SlotError(f"there is no room for slot {path.name!r} in {path.parent}: {error.strerror}") from None
     finally:
-        os.unlink(fresh)
+        if fresh:
+            Path(fresh).unlink(missing_ok=True)
 
 
 def _lock(file: int) -> bool:

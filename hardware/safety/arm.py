@@ -190,6 +190,8 @@ class ArmSupervisor:
         if not self.state_input.trusted:
             # The person vouches for where the arm is; the next samples have to agree with each other.
             self.state_input.forget()
+            self.state_input.refusal = ""
+            return False, "the state was not believed any more; it is from its next sample on: recover again"
         if self._mode == "fault":
             if reasons := self._rest_blockers(now):
                 return False, "; ".join(reasons)

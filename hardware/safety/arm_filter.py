@@ -28,7 +28,14 @@ from hardware.dynamics import bias_torques, mass_matrix
 from hardware.safety.arm_envelope import ArmEnvelope, joint_envelope
 from hardware.safety.barrier import Barred, BarrierConfig, BarrierFilter
 from hardware.safety.position_limits import JointLimiter
-from hardware.safety.torque_limits import TorqueLimitConfig, acceleration_bounds, approach, torque_limits, within
+from hardware.safety.torque_limits import (
+    TorqueLimitConfig,
+    acceleration_bounds,
+    approach,
+    jerk_limits,
+    torque_limits,
+    within,
+)
 from policies.types import JointPositions, JointTorques
 
 INTERVENTIONS = (
@@ -119,9 +126,13 @@ class ArmFilter:
         self._inertia_ticks = max(1, round(self.config.inertia_period * rate_hz))
         self._coriolis_ticks = max(1, round(self.config.coriolis_period * rate_hz))
         self._inertia = self._inverse = np.eye(description.num_joints)
+        self._alone = jerk_limits(self._limits, self._inertia)
         self._coriolis = np.zeros(description.num_joints)
         self._bounds: tuple[np.ndarray, np.ndarray] | None = None
-        self._tick = 0
+        self._inertia_age, self._coriolis_age = self._inertia_ticks, self._coriolis_ticks
+        self._busy = False
+        self._none = np.zeros(description.num_joints)
+        self._fast = self.config.coriolis_speed * self._joints.velocity
         self._torques = np.zeros(description.num_joints)
         self._kind: type = JointTorques
         self._gripper = 0.0
@@ -146,25 +157,29 @@ class ArmFilter:
             limiter.reset(angle)
         limit = self._joints.torque
         self._torques = np.zeros(len(limit)) if torques is None else np.clip(np.asarray(torques, float), -limit, limit)
-        self._tick = 0
+        self._inertia_age, self._coriolis_age = self._inertia_ticks, self._coriolis_ticks
         if self._barrier is not None:
             self._barrier.reset()
         self._ready = True
 
-    def apply(self, command: JointTorques | JointPositions, sample: ArmSample, now: float) -> Filtered:
+    def apply(
+        self, command: JointTorques | JointPositions, sample: ArmSample, now: float, busy: bool = False
+    ) -> Filtered:
         """The command that may go to the driver.
 
         Args:
             command: What controller or policy want.
             sample: Newest one that is believed.
             now: s, on the clock of `sample.stamp`.
+            busy: Whether this tick has much to do already: inertia and Coriolis torques are then computed in the next
+                one, if their periods allow.
 
         Raises:
             RuntimeError: `reset` was not called.
         """
         if not self._ready:
             raise RuntimeError("the filter does not know where the arm is; call reset(sample) first")
-        self._changed = False
+        self._changed, self._busy = False, busy
         kind = type(command)
         if kind is not JointTorques and kind is not JointPositions:
             self._count("type", f"a command of type {kind.__name__}; the driver takes joint torques or joint angles")
@@ -232,7 +247,7 @@ class ArmFilter:
                 if wanted is not None:
                     wanted = wanted + self._inertia @ (barred.values - acceleration)
                 acceleration = barred.values
-        self._bounds = acceleration_bounds(self._limits, q, qd, acceleration, self._inertia)
+        self._bounds = acceleration_bounds(self._limits, q, qd, acceleration, self._inertia, self._alone)
         kept = within(acceleration, *self._bounds)
         if wanted is None:
             return self._inertia @ kept + self._coriolis
@@ -249,15 +264,23 @@ class ArmFilter:
         return wanted + self._inertia @ change
 
     def _update_dynamics(self, q: np.ndarray, qd: np.ndarray) -> None:
-        """Inertia and Coriolis torques, each now and then and not at the same tick, for they cost time."""
-        # At the first tick, then at odd times, when the supervisor does not compute distances.
-        if self._tick == 0 or self._tick % self._inertia_ticks == 2 % self._inertia_ticks:
+        """Inertia and Coriolis torques, each now and then, and not at the same tick, for they cost time."""
+        self._inertia_age += 1
+        self._coriolis_age += 1
+        # The shorter period has less room to wait.
+        if self._due(self._coriolis_age, self._coriolis_ticks):
+            fast = bool((np.abs(qd) > self._fast).any())
+            self._coriolis = bias_torques(self.description, q, qd, _NO_GRAVITY) if fast else self._none
+            self._coriolis_age, self._busy = 0, self._busy or fast
+        if self._due(self._inertia_age, self._inertia_ticks):
             self._inertia = mass_matrix(self.description, q)
             self._inverse = np.asarray(np.linalg.inv(self._inertia))
-        if self._tick % self._coriolis_ticks == 0:
-            fast = bool((np.abs(qd) > self.config.coriolis_speed * self._joints.velocity).any())
-            self._coriolis = bias_torques(self.description, q, qd, _NO_GRAVITY) if fast else np.zeros_like(q)
-        self._tick += 1
+            self._alone = jerk_limits(self._limits, self._inertia)
+            self._inertia_age = 0
+
+    def _due(self, age: int, period: int) -> bool:
+        """Whether to compute what is `age` ticks old: one tick early if there is time, at its period in any case."""
+        return age >= period or (age == period - 1 and not self._busy)
 
     def _safe_from(self, torques: np.ndarray) -> np.ndarray | None:
         """The torques next to these that keep the bounds of this tick; None if these keep them."""

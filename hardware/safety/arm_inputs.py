@@ -63,7 +63,7 @@ class ArmStateInput(StampedInput):
             return problem
         if not self.trusted:
             return self.refuse("outlier", f"is not believed after {self.outliers_in_row} jumps in a row: recover")
-        if np.any(q < self._lower) or np.any(q > self._upper):
+        if (q < self._lower).any() or (q > self._upper).any():
             self.outliers_in_row += 1
             worst = int(np.argmax(np.maximum(self._lower - q, q - self._upper)))
             return self.refuse(
@@ -74,7 +74,7 @@ class ArmStateInput(StampedInput):
         if self.sample is not None:
             reach = self._velocity * (sample.stamp - self.stamp) + self._margin
             jump = np.abs(q - self.sample.joint_positions)
-            if np.any(jump > reach):
+            if (jump > reach).any():
                 self.outliers_in_row += 1
                 worst = int(np.argmax(jump - reach))
                 return self.refuse(

@@ -1,22 +1,30 @@
 """How far an arm is from itself, from the table, from forbidden regions and from its workspace's faces.
 
-Every distance comes with its Jacobian: the normal at the closest points is a wrench, and joint k changes the
-distance by the work of that wrench on the joint's motion, if the joint moves one of the two bodies and not the other.
+Every distance comes with its Jacobian: joint k changes the distance by the way of the closest point along the normal,
+if the joint moves one of the two bodies and not the other.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from hardware.descriptions.arm import ArmDescription
-from hardware.kinematics import link_transforms, tool_frame
+from hardware.kinematics import joint_motions, link_transforms, tool_frame
 from hardware.safety.arm_envelope import ArmEnvelope, Box
+from hardware.safety.arm_reach import lever_arms
 from hardware.safety.capsules import between_segments, to_boxes
 from policies import rotation
 
+_Found: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Distances (k,), closest points (k, 3), normals (k, 3)."""
+_BASE = np.eye(4)[None]
+_ANYWHERE = 1e9
+"""m/rad, of what no lever arm bounds."""
 _FACES = np.concatenate([np.eye(3), -np.eye(3)])
 """Directions in which a point gets away from the faces of a box that it is in: lower x, y, z, then upper."""
 
@@ -35,8 +43,26 @@ class Distances:
     """Shape (3, n), m/rad: of the tool's point."""
 
 
+@dataclass(frozen=True, eq=False)
+class Closest:
+    """Where the arm comes closest, at one posture, for some of the distances."""
+
+    rows: np.ndarray
+    """Shape (k,), which of `ArmShape.names`."""
+    values: np.ndarray
+    """Shape (k,), m, margins taken off."""
+    points: np.ndarray
+    """Shape (k, 3), m, base frame, on the first body."""
+    normals: np.ndarray
+    """Shape (k, 3), the direction in which the first body gets away."""
+    transforms: np.ndarray
+    """Shape (n, 4, 4), `link_transforms` of the posture."""
+    tool: np.ndarray
+    """Shape (4,), homogeneous position of the tool's point in the base frame."""
+
+
 class ArmShape:
-    """Constants of one arm in its surroundings; `distances` keeps nothing."""
+    """Constants of one arm in its surroundings; what it computes it does not keep."""
 
     def __init__(self, description: ArmDescription, envelope: ArmEnvelope) -> None:
         """Collect capsules, pairs and obstacles.
@@ -46,7 +72,6 @@ class ArmShape:
         """
         count = description.num_joints
         self._description = description
-        self._axes = description.joint_axes
         capsules = _capsules(description)
         forbidden = [region for region in envelope.forbidden if not isinstance(region, Box)]
         for index, region in enumerate(forbidden):
@@ -101,55 +126,88 @@ class ArmShape:
         self._moves = np.concatenate(
             [moves[self._link[self._first]] - moves[self._link[self._second]], moves[alone.astype(int)]]
         )
+        levers = lever_arms(description, self._link, np.swapaxes(points[:, :3], 1, 2))
+        tool = lever_arms(description, np.array([count]), self._tool[None, None, :3])
+        pair_levers = np.minimum(levers[self._first], levers[self._second])
+        # In the workspace's next box the faces are others at once.
+        tools = np.repeat(tool if len(self._workspace) < 2 else np.full_like(tool, _ANYWHERE), len(self.names), axis=0)
+        apart, single = len(self._pair_radius), np.concatenate([self._boxed, self._over])
+        self.reach = np.abs(self._moves) * np.concatenate([pair_levers, levers[single], tools])[: len(self.names)]
+        """Shape (m, n), m/rad: bounds of the Jacobian's entries, whatever the posture."""
+        ends = [0, apart, apart + len(self._boxed), len(self.names)]
+        rows = np.arange(len(self.names))
+        self.parts = [rows[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
+        """Rows of capsules to capsules, of capsules to boxes, and of single points: what can be computed apart."""
         self._check_home(description)
 
     def distances(self, q: np.ndarray) -> Distances:
         """At joint angles `q` (n,) rad."""
-        frames = np.empty((len(q) + 1, 4, 4))
-        frames[0] = np.eye(4)
-        frames[1:] = link_transforms(self._description, q)
-        placed = frames[self._link, :3] @ self._points
-        start, end = placed[..., 0], placed[..., 1]
-        motion = self._motion(frames)
-        tool = frames[-1, :3] @ self._tool
+        closest = self.closest(q)
+        return Distances(closest.values, self.jacobian(closest), closest.tool[:3], self.tool_jacobian(closest))
 
+    def closest(self, q: np.ndarray, parts: Sequence[int] = (0, 1, 2)) -> Closest:
+        """Distances without their Jacobian, of `parts` only, at joint angles `q` (n,) rad."""
+        transforms = link_transforms(self._description, q)
+        frames = np.concatenate([_BASE, transforms])
+        placed = frames.take(self._link, axis=0)[:, :3] @ self._points
+        start, end = placed[..., 0], placed[..., 1]
+        tool = transforms[-1] @ self._tool
+        measure = (self._to_capsules, self._to_boxes, self._of_points)
+        found = [measure[part](start, end, tool) for part in parts if len(self.parts[part])]
+        rows = [self.parts[part] for part in parts if len(self.parts[part])]
+        if len(rows) > 1:
+            values, points, normals = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+            row = np.concatenate(rows)
+        else:
+            (values, points, normals), row = found[0], rows[0]
+        return Closest(row, values - self._margin[row], points, normals, transforms, tool)
+
+    def jacobian(self, closest: Closest, some: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Change of `some` of the distances per joint angle, (k, n) m/rad."""
+        normals, points = closest.normals[some], closest.points[some]
+        # A joint moves the closest point by its motion times the point's homogeneous coordinates.
+        work = np.empty((len(points), 3, 4))
+        np.multiply(normals[..., None], points[:, None], out=work[..., :3])
+        work[..., 3] = normals
+        motions = joint_motions(self._description, closest.transforms).reshape(-1, 12)
+        jacobian: np.ndarray = self._moves[closest.rows[some]] * (work.reshape(-1, 12) @ motions.T)
+        return jacobian
+
+    def tool_jacobian(self, closest: Closest) -> np.ndarray:
+        """Change of the tool's position per joint angle, (3, n) m/rad."""
+        jacobian: np.ndarray = (joint_motions(self._description, closest.transforms) @ closest.tool).T
+        return jacobian
+
+    def _to_capsules(self, start: np.ndarray, end: np.ndarray, _: np.ndarray) -> _Found:
         on_first, on_second = between_segments(
-            start[self._first], end[self._first], start[self._second], end[self._second]
+            *(points.take(rows, axis=0) for rows in (self._first, self._second) for points in (start, end))
         )
         apart = on_first - on_second
         length = np.sqrt(np.einsum("ij,ij->i", apart, apart))
-        values, points = [length - self._pair_radius], [on_first]
-        normals = [apart / np.maximum(length, 1e-9)[:, None]]
-        if len(self._boxed):
-            distance, point, normal = to_boxes(start[self._boxed], end[self._boxed], self._box_lower, self._box_upper)
-            values.append(distance - self._radius[self._boxed])
-            points.append(point)
-            normals.append(normal)
-        if len(self._over):
-            low = np.where((start[self._over, 2] < end[self._over, 2])[:, None], start[self._over], end[self._over])
-            values.append(low[:, 2] - self._radius[self._over] - self._table)
-            points.append(low)
-            normals.append(np.tile([0.0, 0.0, 1.0], (len(low), 1)))
-        if len(self._workspace):
-            faces = np.concatenate([tool - self._workspace[:, 0], self._workspace[:, 1] - tool], axis=1)
-            # Of several boxes, the one that it is deepest in.
-            values.append(faces[int(np.argmax(np.min(faces, axis=1)))])
-            points.append(np.tile(tool, (6, 1)))
-            normals.append(_FACES)
-        point, normal = np.concatenate(points), np.concatenate(normals)
-        # Work of the wrench (moment, force) at the closest point on a joint's motion (angular, linear).
-        wrench = np.concatenate([_cross(point, normal), normal], axis=1)
-        jacobian = self._moves * (wrench @ motion.T)
-        tool_jacobian = (motion[:, 3:] + _cross(motion[:, :3], tool)).T
-        return Distances(np.concatenate(values) - self._margin, jacobian, tool, tool_jacobian)
+        return length - self._pair_radius, on_first, apart / np.maximum(length, 1e-9)[:, None]
 
-    def _motion(self, frames: np.ndarray) -> np.ndarray:
-        """Spatial velocity (n, 6), angular and linear at the base's origin, per joint velocity."""
-        axes = (frames[1:, :3, :3] @ self._axes[..., None])[..., 0]
-        return np.concatenate([axes, _cross(frames[1:, :3, 3], axes)], axis=1)
+    def _to_boxes(self, start: np.ndarray, end: np.ndarray, _: np.ndarray) -> _Found:
+        distance, point, normal = to_boxes(start[self._boxed], end[self._boxed], self._box_lower, self._box_upper)
+        return distance - self._radius[self._boxed], point, normal
+
+    def _of_points(self, start: np.ndarray, end: np.ndarray, tool: np.ndarray) -> _Found:
+        """Capsules' lowest points over the table, and the tool's point in its workspace."""
+        start, end = start[self._over], end[self._over]
+        points = np.where((start[:, 2] < end[:, 2])[:, None], start, end)
+        values, normals = points[:, 2] - self._radius[self._over], np.tile([0.0, 0.0, 1.0], (len(points), 1))
+        if self._table is not None:
+            values = values - self._table
+        if len(self._workspace):
+            place = tool[:3]
+            faces = np.concatenate([place - self._workspace[:, 0], self._workspace[:, 1] - place], axis=1)
+            # Of several boxes, the one that it is deepest in.
+            values = np.concatenate([values, faces[int(np.argmax(np.min(faces, axis=1)))]])
+            points = np.concatenate([points, np.tile(place, (6, 1))])
+            normals = np.concatenate([normals, _FACES])
+        return values, points, normals
 
     def _check_home(self, description: ArmDescription) -> None:
-        values = self.distances(description.home).values
+        values = self.closest(description.home).values
         worst = int(np.argmin(values))
         if values[worst] < 0.0:
             raise ValueError(
@@ -181,9 +239,3 @@ def _capsules(description: ArmDescription) -> list[tuple[int, np.ndarray, np.nda
             start, end = (position + rotation.rotate(turn, point) for point in ends)
             capsules.append((count, start, end, radius, name))
     return capsules
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    ax, ay, az = (a[..., i] for i in range(3))
-    bx, by, bz = (b[..., i] for i in range(3))
-    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)

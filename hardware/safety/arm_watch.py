@@ -21,6 +21,8 @@ SIGNALS = (
 `tool_x` … m in the base frame; `clearance` m, the smallest distance less its margin; `force` N and `moment` N m on
 the tool; ages s. What the robot does not measure is not a number, and a rule that needs it cannot be judged: it is
 broken."""
+_ROUNDING = 1e-9
+"""m."""
 
 
 class ArmWatch:
@@ -35,14 +37,17 @@ class ArmWatch:
             description: The arm.
             envelope: Limits.
             rate_hz: Rate of `look`.
-            distance_rate_hz: Rate at which distances are computed: they take the most time, and the envelope's
-                `stopping_time` foresees more than a period.
+            distance_rate_hz: Rate at which distances are looked at: they take the most time, and the envelope's
+                `stopping_time` foresees more than a period. Those that were large the last time they were computed,
+                and cannot have become small by how the joints have turned since, are not computed anew.
 
         Raises:
             ValueError: A rule cannot be read, or the arm is too close to something at home.
         """
         self.shape = ArmShape(description, envelope)
         self.counters = {name: 0 for name in ("contact", "distance", *(f"rule_{rule.name}" for rule in envelope.rules))}
+        self.looked = False
+        """Whether the newest look was at distances too: a tick in which other work can wait."""
         self._envelope = envelope
         self._monitor = RuleMonitor(envelope.rules, SIGNALS, rate_hz)
         self._velocity = symmetric_limit(description, "velocity")
@@ -51,6 +56,9 @@ class ArmWatch:
         self._tick = 0
         self._contact_since = self._fault_since = math.inf
         self._clearance = math.nan
+        self._values = self.shape.closest(description.home).values
+        self._measured_at = np.tile(description.home, (len(self._values), 1))
+        """Newest distances (m,), m, and the joint angles (m, n) of each, rad."""
         self._tool = np.full(3, math.nan)
         self._tool_jacobian = np.zeros((3, description.num_joints))
 
@@ -94,13 +102,27 @@ class ArmWatch:
 
     def _distances(self, sample: ArmSample) -> tuple[str, str] | None:
         self._tick += 1
-        if (self._tick - 1) % self._every:
+        self.looked = (self._tick - 1) % self._every == 0
+        if not self.looked:
             return None
-        distances = self.shape.distances(sample.joint_positions)
-        values = distances.values
-        self._tool, self._tool_jacobian = distances.tool_position, distances.tool_jacobian
-        self._clearance = float(values.min())
-        rates = distances.jacobian @ sample.joint_velocities
+        q, qd = sample.joint_positions, sample.joint_velocities
+        # As far as any distance may fall until the arm stands, and what may be left of it.
+        fall = self._envelope.stopping_time * np.abs(qd)
+        if self._monitor.rules:
+            closest = self.shape.closest(q)
+            self._clearance = float(closest.values.min())
+            self._tool, self._tool_jacobian = closest.tool[:3], self.shape.tool_jacobian(closest)
+        else:
+            parts = self._in_doubt(np.abs(q - self._measured_at) + fall)
+            if not parts:
+                return None
+            closest = self.shape.closest(q, parts)
+        rows = closest.rows
+        self._values[rows], self._measured_at[rows] = closest.values, q
+        near = np.flatnonzero(~(closest.values - self.shape.reach[rows] @ fall > _ROUNDING))
+        if not near.size:
+            return None
+        values, rates = closest.values[near], self.shape.jacobian(closest, near) @ qd
         foreseen = values + self._envelope.stopping_time * np.minimum(rates, 0.0)
         # What is too close already may move away, or rest: only coming closer is stopped.
         bad = (foreseen < 0.0) & (rates < -1e-3)
@@ -109,9 +131,15 @@ class ArmWatch:
         self.counters["distance"] += 1
         worst = int(np.argmin(np.where(bad, foreseen, math.inf)))
         return "hold", (
-            f"{self.shape.names[worst]}: {1e3 * values[worst]:.0f} mm left of the margin, "
+            f"{self.shape.names[rows[near[worst]]]}: {1e3 * values[worst]:.0f} mm left of the margin, "
             f"coming closer at {-rates[worst]:.2f} m/s"
         )
+
+    def _in_doubt(self, turned: np.ndarray) -> list[int]:
+        """Parts of the shape in which a distance may have fallen to nothing, had joints turned by (m, n) rad."""
+        left = self._values - np.einsum("ij,ij->i", self.shape.reach, turned)
+        doubtful = ~(left > _ROUNDING)
+        return [part for part, rows in enumerate(self.shape.parts) if len(rows) and doubtful[rows].any()]
 
     def _rules(self, sample: ArmSample, state_age: float, command_age: float) -> tuple[str, str] | None:
         if not self._monitor.rules:

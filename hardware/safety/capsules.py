@@ -22,15 +22,19 @@ def between_segments(
         Point on a (m, 3), point on b (m, 3).
     """
     way_a, way_b, offset = end_a - start_a, end_b - start_b, start_a - start_b
-    products = np.einsum("imk,jmk->ijm", np.stack([way_a, way_b]), np.stack([way_a, way_b, offset]))
-    a, b, c = products[0, 0] + _TINY, products[0, 1], products[0, 2]
-    e, f = products[1, 1] + _TINY, products[1, 2]
+    a, e = _dot(way_a, way_a) + _TINY, _dot(way_b, way_b) + _TINY
+    b, c, f = _dot(way_a, way_b), _dot(way_a, offset), _dot(way_b, offset)
     # Parallel segments have no single closest pair: the first try is then 0, what follows finds one of them.
     determinant = a * e - b * b
     s = np.minimum(np.maximum((b * f - c * e) / np.maximum(determinant, 1e-9 * a * e), 0.0), 1.0)
     t = np.minimum(np.maximum((b * s + f) / e, 0.0), 1.0)
     s = np.minimum(np.maximum((b * t - c) / a, 0.0), 1.0)
     return start_a + s[:, None] * way_a, start_b + t[:, None] * way_b
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    products: np.ndarray = np.einsum("ij,ij->i", a, b)
+    return products
 
 
 def to_boxes(

@@ -14,6 +14,9 @@ steady rate, at least the policy's.
 | pose jumps further than the robot can move | ignored: no state | at once | by itself |
 | ... three times in a row | no pose is believed: `descending` as above | at once | recover, arm |
 | outside the geofence | `descending` at 0.5 m/s inside it | at once | recover, arm |
+| a rule's robustness below 0 (3) | `holding`: the fallback holds the position | at once | recover |
+| ... for longer, or `brake` | `descending` at 0.5 m/s | 10 s, at once | recover, arm |
+| no tick for long: this process stood still | `descending` at 0.5 m/s | 500 ms | recover, arm |
 | tilted beyond the envelope (tumble) | `fault`: motors off | `tumble_time` | recover, arm |
 | non-finite, future, late or repeated input | refused: no input | at once | by itself |
 | command outside the rotors' limits | refused: no output | at once | by itself |
@@ -24,6 +27,7 @@ steady rate, at least the policy's.
 (1) On the inertial sensor's attitude while that is younger than 100 ms, else with equal rotor speeds.
 (2) If the state returns it sinks at 0.5 m/s to the ground. Time without state counts neither as
 time without policy output nor against it.
+(3) Of the manifest's `envelope.rules` and the config's; `hardware.safety.quadrotor_watch` has the signals.
 
 On the ground the fallbacks keep the motors at zero. What hovers is learned in flight: the mean
 vertical thrust that was asked for, so that a wrong mass, battery or thrust curve does not make the
@@ -34,65 +38,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from hardware.descriptions import QuadrotorDescription
-from hardware.safety.quadrotor_fallback import FallbackConfig, QuadrotorFallback
-from hardware.safety.quadrotor_inputs import AttitudeInput, CommandInput, InputConfig, StateInput
+from hardware.safety.arm_envelope import Rule
+from hardware.safety.quadrotor_config import Mode, SupervisorConfig, SupervisorOutput
+from hardware.safety.quadrotor_fallback import QuadrotorFallback
+from hardware.safety.quadrotor_inputs import AttitudeInput, CommandInput, StateInput
+from hardware.safety.quadrotor_watch import QuadrotorWatch
+from hardware.safety.rules import Verdict
 from policies import rotation
 from policies.manifest import Envelope
 from policies.types import Array, QuadrotorState
-
-Mode: TypeAlias = Literal["disarmed", "active", "holding", "level", "descending", "fault"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SupervisorConfig:
-    """Settings beside the envelope of the policy's manifest."""
-
-    return_time: float = 0.5
-    """s without policy output, the state being good, after which the vehicle descends for good."""
-    descent_slack: float = 5.0
-    """s beyond height / descent speed after which a descent ends with motors off: it stands on something."""
-    ground_height: float = 0.0
-    """m, z of the vehicle's position when it stands on the ground."""
-    landed_height: float = 0.05
-    """m above `ground_height` below which a slow vehicle has landed."""
-    landed_speed: float = 0.15
-    """m/s below which a low vehicle has landed."""
-    landed_time: float = 0.3
-    """s that it has to be low and slow."""
-    arm_max_tilt: float = 0.35
-    """rad of tilt at which arming and recovery are still allowed."""
-    arm_max_speed: float = 0.5
-    """m/s at which arming is still allowed."""
-    inputs: InputConfig = field(default_factory=InputConfig)
-    """What is believed of states, attitudes and commands."""
-    fallback: FallbackConfig = field(default_factory=FallbackConfig)
-    """How it flies without the policy."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SupervisorOutput:
-    """What the motors get now, and why."""
-
-    motor_speeds: np.ndarray
-    """Shape (4,), rad/s; zeros while disarmed or at fault."""
-    mode: Mode
-    """What decides about the motors; see the module's table."""
-    cause: str
-    """Why the mode is not `active`, in words; empty while it is."""
-    latched: bool
-    """Only `recover` and then `arm` lead back to active."""
-    state_age: float
-    """s since the newest believed state was measured; inf if there is none."""
-    command_age: float
-    """s since the newest believed policy output was computed; inf if there is none."""
-    landed: bool
-    """Low and slow for long enough, by the newest believed state."""
 
 
 class QuadrotorSupervisor:
@@ -121,6 +79,8 @@ class QuadrotorSupervisor:
         self.command_input = CommandInput(self.config.inputs, max_speed)
         self.command_limit = envelope.command_age_periods / control_rate_hz
         self.fallback = QuadrotorFallback(description.parameters, self.config.fallback)
+        rules = (*(Rule(**rule) for rule in envelope.rules), *self.config.rules)  # type: ignore[arg-type]
+        self.watch = QuadrotorWatch(envelope, rules, control_rate_hz, max_speed, self.config.ground_height)
         self._geofence = np.asarray(envelope.geofence, dtype=np.float64)
         self._mode: Mode = "disarmed"
         self._cause = "not armed"
@@ -134,11 +94,12 @@ class QuadrotorSupervisor:
                 "fault",
                 "recovered",
                 "clock_backwards",
+                "stood_still",
             ),
             0,
         )
         self._now = -math.inf
-        self._tilted_since = math.inf
+        self._broken_since, self._broken = math.inf, ""
         self._low_since = math.inf
         self._good_since = -math.inf
         self._descent_end = math.inf
@@ -158,7 +119,7 @@ class QuadrotorSupervisor:
         assert believed is not None
         if was_stale:
             self._good_since = now
-        self._watch_tilt(believed.orientation, stamp)
+        self.watch.see_tilt(believed.orientation, stamp)
         low = float(believed.position[2]) - self.config.ground_height < self.config.landed_height
         slow = float(np.linalg.norm(believed.linear_velocity)) < self.config.landed_speed
         self._low_since = min(self._low_since, stamp) if low and slow else math.inf
@@ -168,7 +129,7 @@ class QuadrotorSupervisor:
         """Offer an inertial sensor's attitude (4,) wxyz and body rates (3,) rad/s; returns why not, or ""."""
         problem = self.attitude_input.observe(orientation, angular_velocity, stamp, now)
         if not problem:
-            self._watch_tilt(self.attitude_input.orientation, stamp)
+            self.watch.see_tilt(self.attitude_input.orientation, stamp)
         return problem
 
     def observe_command(self, values: Array, stamp: float, now: float, source: str) -> str:
@@ -186,7 +147,7 @@ class QuadrotorSupervisor:
         reasons = list(self._rest_blockers(now))
         state = self.state_input.state
         if state is not None:
-            reasons += [self._outside(state.position)] if self._outside(state.position) else []
+            reasons += [self.watch.outside(state.position)] if self.watch.outside(state.position) else []
             speed = float(np.linalg.norm(state.linear_velocity))
             if speed > self.config.arm_max_speed:
                 reasons.append(f"moving at {speed:.2f} m/s (limit {self.config.arm_max_speed:g} m/s)")
@@ -203,6 +164,7 @@ class QuadrotorSupervisor:
         self._counters["armed"] += 1
         self._good_since = now
         self.fallback.reset()
+        self.watch.reset()
         self._change("active", "")
         return True, "armed"
 
@@ -215,7 +177,14 @@ class QuadrotorSupervisor:
         return True, "disarmed"
 
     def recover(self, now: float) -> tuple[bool, str]:
-        """From `fault` to `disarmed`, once the vehicle is upright and its state is good again."""
+        """From `fault` to `disarmed`, once the vehicle is upright and its state good; or on after a broken rule."""
+        if math.isfinite(self._broken_since) and self._mode == "holding":
+            if problem := self._command_problem(now):
+                return False, problem
+            self._counters["recovered"] += 1
+            self.watch.reset()
+            self._change("active", "")
+            return True, "recovered; the policy flies on"
         if self._mode == "descending":
             return False, f"still descending: {self._cause}; wait for the ground, or disarm to cut the motors"
         if self._mode != "fault":
@@ -248,6 +217,7 @@ class QuadrotorSupervisor:
             **self.state_input.counters,
             **self.attitude_input.counters,
             **self.command_input.counters,
+            **self.watch.counters,
         }
 
     # What the motors get
@@ -261,7 +231,11 @@ class QuadrotorSupervisor:
                 self._change("fault", f"the clock went back by {self._now - now:.3f} s: give a monotonic one")
             for forgotten in (self.state_input, self.attitude_input, self.command_input):
                 forgotten.forget()
-            self._tilted_since = self._low_since = math.inf
+            self.watch.forget()
+            self._low_since = math.inf
+        elif self._armed and now - self._now >= self.envelope.state_age[1]:
+            self._counters["stood_still"] += 1
+            self._descend(now, f"the supervisor stood still for {1e3 * (now - self._now):.0f} ms")
         self._now = now
         if self._armed:
             self._decide(now)
@@ -275,7 +249,7 @@ class QuadrotorSupervisor:
             motor_speeds=command,
             mode=self._mode,
             cause=self._cause,
-            latched=self._mode in ("descending", "fault"),
+            latched=self._mode in ("descending", "fault") or math.isfinite(self._broken_since),
             state_age=self.state_input.age(now),
             command_age=self.command_input.age(now),
             landed=self._landed(now),
@@ -287,9 +261,11 @@ class QuadrotorSupervisor:
         state_age = self.state_input.age(now)
         state = self.state_input.state
         seen = max(self.state_input.stamp, self.attitude_input.stamp)
-        if seen - self._tilted_since >= self.envelope.tumble_time:
-            limit = math.degrees(self.envelope.max_tilt)
-            self._change("fault", f"tumble: tilted beyond {limit:.0f}° for {self.envelope.tumble_time:g} s")
+        broken: Verdict | None = None
+        if state is not None and self._state_is_good(now):
+            broken = self.watch.rules(now, state, state_age, self.command_input.age(now), self.command_input.values)
+        if tumble := self.watch.tumble(seen):
+            self._change("fault", tumble)
         elif state_age >= off_age:
             self._change("fault", self._stale(now, off_age))
         elif self._mode == "descending":
@@ -304,8 +280,18 @@ class QuadrotorSupervisor:
             self._descend(now, f"{count} outliers in a row: {self.state_input.refusal}")
         elif state_age >= level_age:
             self._change("level", self._stale(now, level_age))
-        elif outside := self._outside(state.position):
+        elif outside := self.watch.outside(state.position):
             self._descend(now, outside)
+        elif broken is not None and broken.rule.reaction == "brake":
+            self._descend(now, broken.explain)
+        elif math.isfinite(self._broken_since):
+            if now - self._broken_since >= self.config.rule_hold_time:
+                self._descend(now, f"nobody recovered for {self.config.rule_hold_time:g} s after: {self._broken}")
+            else:
+                self._change("holding", self._broken)
+        elif broken is not None:
+            self._broken_since, self._broken = now, broken.explain
+            self._change("holding", broken.explain)
         elif problem := self._command_problem(now):
             # Without state there can be no output either: that time is not the policy's.
             if min(self.command_input.age(now), now - self._good_since) >= self.config.return_time:
@@ -341,6 +327,8 @@ class QuadrotorSupervisor:
     def _change(self, mode: Mode, cause: str) -> None:
         if mode != self._mode and mode in self._counters:
             self._counters[mode] += 1
+        if mode not in ("holding", "level"):
+            self._broken_since = math.inf
         self._mode, self._cause = mode, cause
 
     def _descend(self, now: float, cause: str) -> None:
@@ -349,10 +337,6 @@ class QuadrotorSupervisor:
         height = 0.0 if state is None else max(0.0, float(state.position[2]) - self.config.ground_height)
         self._descent_end = now + height / self.config.fallback.descent_speed + self.config.descent_slack
         self._change("descending", cause)
-
-    def _watch_tilt(self, orientation: np.ndarray, stamp: float) -> None:
-        tilted = float(rotation.tilt_of(orientation)) > self.envelope.max_tilt
-        self._tilted_since = min(self._tilted_since, stamp) if tilted else math.inf
 
     def _state_is_good(self, now: float) -> bool:
         return self.state_input.trusted and self.state_input.age(now) < self.envelope.state_age[0]
@@ -388,10 +372,3 @@ class QuadrotorSupervisor:
         else:
             text = f"state is {1e3 * self.state_input.age(now):.0f} ms old (limit {1e3 * limit:.0f} ms)"
         return f"{text}; last: {self.state_input.refusal}" if self.state_input.refusal else text
-
-    def _outside(self, position: np.ndarray) -> str:
-        """How a position leaves the geofence, in words, or an empty string."""
-        for axis, value, (lower, upper) in zip("xyz", position, self.envelope.geofence, strict=True):
-            if not lower <= value <= upper:
-                return f"outside the geofence: {axis} = {value:.2f} m, allowed {lower:g} to {upper:g} m"
-        return ""

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from robot_rl.bench import safe
+from robot_rl.bench import flight, hil_page, imitation_page, recording_page, safe
+from robot_rl.bench.faults import cells as faults
 from robot_rl.robustness import table
 
 
@@ -28,30 +29,22 @@ def write(folder: Path) -> None:
         lines += safe.section(parts["safe"])
         safe.plot(parts["safe"], folder / "safe.png")
     if "hil" in parts:
-        lines += _hil(parts["hil"])
+        lines += hil_page.section(parts["hil"])
+    if "imitation" in parts:
+        lines += imitation_page.section(parts["imitation"])
+    if "recording" in parts:
+        lines += recording_page.section(parts["recording"])
     if "ros" in parts:
         lines += _ros(parts["ros"])
+    if "faults" in parts:
+        (folder / "faults.md").write_text("\n".join(faults.section(parts["faults"])).rstrip() + "\n")
+        lines += [
+            "## Faults",
+            "",
+            "Every process and input hurt, what the robots did and when: [table](faults.md).",
+            "",
+        ]
     (folder / "README.md").write_text("\n".join(lines).rstrip() + "\n")
-
-
-def _hil(part: dict[str, Any]) -> list[str]:
-    lines = [
-        "## Human in the loop",
-        "",
-        "A scripted operator corrects; 100 starts that training never saw, without help (`make bench-hil`).",
-        "",
-        "| cell | seed | success | cycle time, expert's | robot steps | interventions, last 20 episodes | wall time |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, cell in part["cells"].items():
-        for seed, row in cell["seeds"].items():
-            cycle = "-" if row["cycle_time_s"] is None else f"{row['cycle_time_s']:.2f} s"
-            rate = row["recent_intervention_rate"]
-            lines.append(
-                f"| {name} | {seed} | {row['success_rate']:.0%} | {cycle}, {cell['expert_cycle_time_s']:.2f} s "
-                f"| {row['robot_steps']} | {'-' if rate is None else f'{rate:.1%}'} | {row['wall_seconds']:.0f} s |"
-            )
-    return [*lines, ""]
 
 
 def _ros(part: dict[str, Any]) -> list[str]:
@@ -71,6 +64,10 @@ def _ros(part: dict[str, Any]) -> list[str]:
                 f"| {times[0]} | {times[1]} |"
             )
         lines.append("")
+    if "flight" in part:
+        lines += flight.section(part["flight"])
+    if "native" in part:
+        lines += _native(part["native"])
     if "timing" in part:
         timing = part["timing"]
         lines += [
@@ -89,6 +86,28 @@ def _ros(part: dict[str, Any]) -> list[str]:
             )
         lines.append("")
     return lines
+
+
+def _native(part: dict[str, Any]) -> list[str]:
+    """The native loop, quiet and beside busy processes."""
+    rows = [(name, part[name]) for name in ("quiet", "busy machine", "busy interpreter")]
+    lines = [
+        f"`{part['bundle']}` as C in a thread of its own at {rows[0][1]['rate_hz']:g} Hz, no interpreter in the loop:"
+    ]
+    lines += ["", "| | wake-up p50 | p99 | worst | work p99 | lost periods |", "|---|---|---|---|---|---|"]
+    for name in ("cyclictest_before", "cyclictest_after"):
+        row = part[name]
+        if isinstance(row, dict):
+            lines.append(
+                f"| {name.replace('_', ' ')} | {row['wake_p50_us']:.0f} µs | {row['wake_p99_us']:.0f} µs "
+                f"| {row['wake_max_us']:.0f} µs | - | {row['lost_periods']} of {row['ticks']} |"
+            )
+    for name, row in rows:
+        lines.append(
+            f"| {name} | {row['wake_p50_us']:.0f} µs | {row['wake_p99_us']:.0f} µs | {row['wake_max_us']:.0f} µs "
+            f"| {row['work_p99_us']:.0f} µs | {row['lost_periods']} of {row['ticks']} |"
+        )
+    return [*lines, ""]
 
 
 def _speed(part: dict[str, Any]) -> list[str]:

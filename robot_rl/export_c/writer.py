@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from policies.bundle import read_manifest
+from policies.execution import Execution
 from robot_rl.errors import UserError
 from robot_rl.export_c.boot_test import boot_test
 from robot_rl.export_c.graph import read_network
@@ -33,6 +34,11 @@ def write_c(bundle: str | Path, folder: Path, vectors: int = 64) -> Path:
     if vectors < 1:
         raise UserError(f"--vectors is {vectors}; the boot test needs at least 1")
     origin, manifest = read_manifest(bundle)
+    if manifest.execution != Execution():
+        raise UserError(
+            f"{bundle} keeps chunks, memory or noise between steps, which C does not; export a policy that maps one "
+            "observation to one action, such as one of --algorithm bc"
+        )
     layout = read_layout(manifest)
     observation, action = observation_code(manifest), action_code(manifest)
     network = write_network(read_network(origin / "policy.onnx"), manifest.action_size)

@@ -18,6 +18,8 @@ from robot_rl.nodes.running import run
 from robot_rl.planes.settings import SceneConfig, SimulationConfig, WireConfig
 
 _EPISODE = ("start", "over", "success", "failed")
+_SIZED = ("state_jump", "stamp_offset")
+"""Faults with a size in place of a duration."""
 _RESTING = ("idle", "fault", "stopped")
 
 
@@ -102,16 +104,26 @@ class SimulatorNode(ArmFace):
         return WireConfig(**{**{name: getattr(config, name) for name in names}, **changes})
 
     def _on_fault(self, message: String) -> None:
-        """Fault injection: `freeze_state`, `nan_state`, each perhaps with `=SECONDS`; `fault=TEXT`; empty for none."""
+        """Fault injection: fields of `WireConfig`; empty for none.
+
+        `freeze_state`, `nan_state`, `inf_state`, `permute_state`, each perhaps with `=SECONDS`; `state_jump=RAD`,
+        `stamp_offset=SECONDS`, `fault=TEXT`.
+        """
         planes = self.planes
         name, _, value = message.data.partition("=")
-        changes: dict[str, Any] = {name: value} if name == "fault" else {name: True}
         try:
-            seconds = float(value) if value and name != "fault" else 0.0
+            number = float(value) if value and name != "fault" else 0.0
+            changes: dict[str, Any] = (
+                {"fault": value} if name == "fault" else {name: number if name in _SIZED else True}
+            )
             wire = self._wire(**changes) if name else self._wire()
         except (TypeError, ValueError):
-            self.get_logger().warning(f"no fault {message.data!r}; there are freeze_state, nan_state, fault=TEXT")
+            self.get_logger().warning(
+                f"no fault {message.data!r}; there are freeze_state, nan_state, inf_state, permute_state, each perhaps "
+                "with =SECONDS; state_jump=RAD, stamp_offset=SECONDS, fault=TEXT"
+            )
             return
+        seconds = 0.0 if name in _SIZED else number
         if planes is None:
             return
         planes.set_wire(wire)

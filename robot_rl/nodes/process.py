@@ -20,6 +20,8 @@ REALTIME_VARIABLE = "ROBOT_RL_REALTIME"
 """Environment variable that, set to 0, keeps nodes from asking for real-time priority."""
 REFUSED = 1
 """Exit status of a node that refused to start."""
+TOLD_TO_STOP = 143
+"""Exit status of a worker that ended before its work was done because it was told to: the shell's for SIGTERM."""
 _PR_SET_PDEATHSIG = 1
 _LAST_RESORT = 10
 """s that a clean end may take; then the kernel ends the process, whatever hangs in it."""
@@ -52,14 +54,18 @@ def stop_request() -> StopRequest:
     return _STOP
 
 
-def die_with_parent() -> None:
-    """Let the kernel send SIGTERM when the parent dies, if a launcher asked for it in the environment."""
+def die_with_parent(own_group: bool = True) -> None:
+    """Let the kernel send SIGTERM when the parent dies, if a launcher asked for it in the environment.
+
+    Args:
+        own_group: Leave the launcher's process group, see below; not for one that reads the launcher's terminal.
+    """
     launcher = os.environ.get(PARENT_VARIABLE, "")
     if not launcher:
         return
     # Its own group, in the launcher's session: should this process be stopped (SIGSTOP) when the launcher
     # dies, its group becomes an orphaned one, and then the kernel wakes it, so that it can end.
-    if os.getpgrp() != os.getpid():
+    if own_group and os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0) != 0:

@@ -1,170 +1,220 @@
-"""Records a flight for the report: `flight.npz` and `timing.json`, rewritten whole every few seconds.
+"""Records any topics as episodes, one MCAP file each, as they come: see `robot_rl.recording`.
 
-Each file is written beside its place and moved there, so that a kill at any instant leaves the last
-complete one.
+The services `record`, `record/success`, `record/failure` and `record/discard` begin and end episodes. What a latched
+topic said before an episode began is put at its beginning.
 """
 
 from __future__ import annotations
 
-import json
+import fnmatch
+import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
-from nav_msgs.msg import Odometry
-from sensor_msgs.msg import JointState
-from std_msgs.msg import String
-from trajectory_msgs.msg import MultiDOFJointTrajectory
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from std_srvs.srv import SetBool, Trigger
 
-from hardware.descriptions import load_description
-from policies.writing import whole_file, write_text
 from robot_rl.nodes import messages, parameters, qos
+from robot_rl.nodes.definitions import full_definition, has_header
 from robot_rl.nodes.parameters import parameter
-from robot_rl.nodes.running import Face, StartError, run
+from robot_rl.nodes.raw_streams import RawMessage, RawStreams
+from robot_rl.nodes.running import Face, NodeError, StartError, run
+from robot_rl.recording import EpisodeWriter, RecordingError
+from robot_rl.recording.types import stamp_of
 
-_NAN3, _NAN4 = np.full(3, np.nan), np.full(4, np.nan)
-_TIMING = "timing."
-"""Diagnostic values under this prefix are histograms."""
+_OWN = ("/rosout", "/parameter_events")
+_LOOK = 0.5
+"""s between two looks for new topics."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecorderConfig:
     """Parameters of the node."""
 
-    folder: str = parameter("runs/flight", "Folder to write to; made if it does not exist.")
-    robot: str = parameter("crazyflie", "Robot description: a name, or the path of a YAML file.")
-    write_period: float = parameter(2.0, "s between two writes.", low=0.2, high=3600.0)
+    folder: str = parameter("runs/recordings", "Folder of the episodes; made if it does not exist.")
+    topics: list = parameter(
+        ["*"], "What to record: names, relative or absolute, where * stands for anything. Also what appears later."
+    )
+    exclude: list = parameter([""], "What not to record, as above.")
+    recording: bool = parameter(False, "Record from the start on, until the node ends or is told to stop.")
+    robot: str = parameter("", "Name of the robot, to be stored.")
+    task: str = parameter("", "Name of the task, to be stored.")
 
 
 class Recorder(Face):
-    """One row per odometry message, with what else was newest then."""
+    """Episodes on request."""
 
-    period = 0.2
+    period = 0.1
+    priority = 5
+    """Above other programs, or what came is overwritten before it is taken; below all that moves a robot."""
 
     def __init__(self) -> None:
         super().__init__("recorder")
         self.config = config = parameters.read(self, RecorderConfig)
-        self.folder = Path(config.folder).expanduser()
+        folder = Path(config.folder).expanduser()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._writer = EpisodeWriter(folder)
         except OSError as error:
-            raise StartError(f"cannot write to {self.folder}: {error.strerror}") from error
-        self.interface = load_description(config.robot).interface
-        self.log = FlightLog()
-        self._newest: dict[str, Any] = {
-            "setpoint_position": _NAN3,
-            "setpoint_velocity": _NAN3,
-            "motor_commands": _NAN4,
-            "phase": "waiting",
-            "mode": "unknown",
+            raise StartError(f"cannot write to {folder}: {error.strerror}") from error
+        self._wanted = [self.resolve_topic_name(name) if "*" not in name else name for name in config.topics if name]
+        self._unwanted = [self.resolve_topic_name(name) if "*" not in name else name for name in config.exclude if name]
+        self._lock = threading.Lock()  # messages come in a thread of their own
+        self._simulated = self.simulated_time
+        self._headers: dict[str, bool] = {}
+        self._missed: Counter[str] = Counter()
+        self._said: set[str] = set()
+        self._look_at = self._report_at = 0.0
+        self._diagnostics = qos.publisher(self, DiagnosticArray, "/diagnostics", qos.SENSOR_PUBLISHER)
+        self._streams = RawStreams(self.context, self.get_name(), self._on_message)
+        self.create_service(SetBool, "record", lambda q, r: _answer(r, self.begin if q.data else self._stop))
+        self.create_service(Trigger, "record/success", lambda _, r: _answer(r, lambda: self.end(True, "success")))
+        self.create_service(Trigger, "record/failure", lambda _, r: _answer(r, lambda: self.end(False, "failure")))
+        self.create_service(Trigger, "record/discard", lambda _, r: _answer(r, self._discard))
+
+    def started(self) -> None:
+        """Begin where the parameter says so."""
+        if self.config.recording:
+            try:
+                self.begin()
+            except RecordingError as error:
+                raise StartError(str(error)) from error
+
+    def begin(self) -> str:
+        """Begin an episode. Raises a RecordingError where one is running, or the disk refuses."""
+        info = {
+            "robot": self.config.robot,
+            "task": self.config.task,
+            "namespace": self.get_namespace(),
+            "simulated_time": self._simulated,
         }
-        self._timing: dict[str, Any] = {}
-        self._write_at = time.monotonic() + config.write_period
-        qos.subscription(self, Odometry, "odom", self._on_odometry, qos.SENSOR_READER)
-        qos.subscription(self, MultiDOFJointTrajectory, "setpoint", self._on_setpoint, qos.COMMAND_READER)
-        qos.subscription(self, JointState, "motor_commands", self._on_motors, qos.COMMAND_READER)
-        qos.subscription(self, String, "setpoint/phase", self._on_phase, qos.STATUS)
-        qos.subscription(self, String, "supervisor/status", self._on_status, qos.STATUS)
-        qos.subscription(self, DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.COMMAND_READER)
-        self.get_logger().info(f"recording to {self.folder}")
+        with self._lock:
+            path = self._writer.begin(info)
+            self._missed = self._streams.missed.copy()
+            for message in list(self._streams.latched.values()):
+                self._store(message)
+        self.get_logger().info(f"recording {path}")
+        return f"recording {path}"
+
+    def end(self, success: bool, cause: str) -> str:
+        """End the episode; it is on the disk when this returns. Raises a RecordingError where there is none."""
+        with self._lock:
+            summary = self._writer.end(success, cause)
+        dropped = sum(summary.dropped.values())
+        note = f"; {dropped} messages were lost" if dropped else ""
+        said = f"{summary.path}: {cause}, {summary.seconds:.1f} s, {sum(summary.counts.values())} messages{note}"
+        (self.get_logger().warning if dropped else self.get_logger().info)(said)
+        return said
 
     def tick(self) -> None:
-        """Write now and then."""
-        if time.monotonic() >= self._write_at:
-            begin = time.monotonic()
-            self._write()
-            # A long flight takes longer to write: spend at most a tenth of the time on it.
-            self._write_at = time.monotonic() + max(self.config.write_period, 10.0 * (time.monotonic() - begin))
+        """Look for new topics, and report."""
+        if self._streams.failure is not None:
+            raise NodeError(f"messages cannot be taken any more: {self._streams.failure}")
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + _LOOK
+            self._look()
+        if now >= self._report_at:
+            self._report_at = now + 1.0
+            self._check()
+            self._report()
 
     def close(self) -> None:
-        """Write what is there."""
-        self._write()
+        """End a running episode."""
+        self._streams.close()
+        if self._writer.recording:
+            try:
+                self.end(False, "the recorder ended")
+            except RecordingError as error:
+                self.get_logger().error(str(error))
 
-    def _on_odometry(self, message: Odometry) -> None:
-        try:
-            state, stamp = messages.state_from_odometry(message)
-        except messages.MessageError as error:
-            self.get_logger().warning(f"odometry not recorded: {error}", throttle_duration_sec=1.0)
-            return
-        row = {
-            "time": stamp,
-            "position": state.position,
-            "orientation": state.orientation,
-            "linear_velocity": state.linear_velocity,
-            "angular_velocity": state.angular_velocity,
+    def _stop(self) -> str:
+        return self.end(False, "stopped")
+
+    def _discard(self) -> str:
+        with self._lock:
+            path = self._writer.path
+            self._writer.discard()
+        self.get_logger().info(f"{path} was discarded")
+        return f"{path} was discarded"
+
+    def _look(self) -> None:
+        def wanted(topic: str) -> bool:
+            names = (*self._unwanted, *_OWN)
+            return _matches(topic, self._wanted) and not _matches(topic, names)
+
+        new = self._streams.look_for(wanted)
+        if new:
+            self.get_logger().info(f"reading {', '.join(new)}")
+        for problem in set(self._streams.problems.values()) - self._said:
+            self._said.add(problem)
+            self.get_logger().error(problem)
+
+    def _on_message(self, message: RawMessage) -> None:
+        if self._writer.recording:
+            with self._lock:
+                if self._writer.recording:
+                    self._store(message)
+
+    def _store(self, message: RawMessage) -> None:
+        if message.type not in self._headers:
+            try:
+                text = full_definition(message.type)
+            except RecordingError as error:
+                if str(error) not in self._said:
+                    self._said.add(str(error))
+                    self.get_logger().error(f"{message.topic} is not recorded: {error}")
+                return
+            self._headers[message.type] = has_header(text)
+            self._writer.define(message.type, text)
+        measured = stamp_of(message.data) if self._headers[message.type] else 0
+        if measured <= 0:
+            measured = self.get_clock().now().nanoseconds if self._simulated else message.received
+        missed = self._streams.missed[message.topic] - self._missed[message.topic]
+        if missed:
+            self._missed[message.topic] += missed
+            self._writer.count_lost(message.topic, missed)
+        self._writer.write_raw(message.topic, message.type, message.data, measured, message.received)
+
+    def _check(self) -> None:
+        """A disk that failed ends the episode."""
+        if self._writer.failure:
+            try:
+                self.end(False, "the disk failed")
+            except RecordingError as error:
+                self.get_logger().error(str(error))
+                self._said.add(str(error))
+
+    def _report(self) -> None:
+        writer = self._writer
+        dropped = writer.dropped
+        level = DiagnosticStatus.WARN if dropped or self._streams.problems else DiagnosticStatus.OK
+        summary = f"recording {writer.path}" if writer.recording else "not recording"
+        values: dict[str, Any] = {
+            "topics": ", ".join(sorted(self._streams.topics())),
+            "lost": dropped,
+            "not recorded": "; ".join(self._streams.problems.values()),
         }
-        self.log.append(row | self._newest)
-
-    def _on_setpoint(self, message: MultiDOFJointTrajectory) -> None:
-        try:
-            setpoint, _ = messages.setpoint_from_trajectory(message)
-        except messages.MessageError as error:
-            self.get_logger().warning(f"set-point not recorded: {error}", throttle_duration_sec=1.0)
-            return
-        self._newest |= {"setpoint_position": setpoint.position, "setpoint_velocity": setpoint.velocity}
-
-    def _on_motors(self, message: JointState) -> None:
-        try:
-            command, _ = messages.motor_speeds_from_joint_state(message, self.interface.actuators)
-        except messages.MessageError as error:
-            self.get_logger().warning(f"motor command not recorded: {error}", throttle_duration_sec=1.0)
-            return
-        self._newest["motor_commands"] = command.values
-
-    def _on_phase(self, message: String) -> None:
-        self._newest["phase"] = message.data
-
-    def _on_status(self, message: String) -> None:
-        self._newest["mode"] = messages.status_from_message(message).mode
-
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            for pair in status.values:
-                if pair.key.startswith(_TIMING):
-                    self._timing[pair.key.removeprefix(_TIMING)] = json.loads(pair.value)
-
-    def _write(self) -> None:
-        if self.log.rows:
-            arrays = self.log.arrays()
-            with whole_file(self.folder / "flight.npz") as path:
-                _save(path, arrays)
-        if self._timing:
-            write_text(self.folder / "timing.json", json.dumps(self._timing, indent=1))
+        name = f"{self.get_fully_qualified_name()}: recorder"
+        self._diagnostics.publish(
+            messages.diagnostics_message(name, self.config.robot, level, summary, values, self.now())
+        )
 
 
-class FlightLog:
-    """Rows of a flight, and their arrays; `phase` and `mode` are numbered in order of appearance."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-
-    def append(self, row: dict[str, Any]) -> None:
-        """Add one sample; a stamp that does not advance is left out."""
-        if not self.rows or row["time"] > self.rows[-1]["time"]:
-            self.rows.append(row)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """What `flight.npz` holds."""
-        arrays = {}
-        for key in self.rows[0]:
-            values = [row[key] for row in self.rows]
-            if key in {"phase", "mode"}:
-                names = list(dict.fromkeys(values))
-                numbers = {name: number for number, name in enumerate(names)}
-                arrays[key] = np.array([numbers[value] for value in values], dtype=np.uint8)
-                arrays[f"{key}_names"] = np.array(names)
-            else:
-                arrays[key] = np.array(values, dtype=np.float64)
-        return arrays
+def _matches(topic: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(topic, pattern) for pattern in patterns)
 
 
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+def _answer(response: Any, work: Callable[[], str]) -> Any:
+    try:
+        response.message = work()
+        response.success = True
+    except RecordingError as error:
+        response.success, response.message = False, str(error)
+    return response
 
 
 def main(argv: Sequence[str] | None = None) -> int:

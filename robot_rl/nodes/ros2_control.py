@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.duration import Duration
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from trajectory_msgs.msg import JointTrajectory
 
 from hardware.realtime.histogram import Histogram
 from hardware.realtime.seqlock import SlotReader, SlotWriter
@@ -25,11 +24,14 @@ from robot_rl.nodes.arm_face import ArmFace, ArmFaceConfig
 from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.publishers import FirstPublisher, source_of
 from robot_rl.nodes.running import run
+from robot_rl.nodes.trajectory_goals import RATE_HZ as GOAL_RATE_HZ
+from robot_rl.nodes.trajectory_goals import TrajectoryGoals, one_point
 from robot_rl.ros2_control import MEASURED, RATE_HZ, WANTED, measured_dtype, wanted_dtype
 
 _TOPICS = {
     "forward": "/forward_position_controller/commands",
     "trajectory": "/joint_trajectory_controller/joint_trajectory",
+    "action": "/joint_trajectory_controller/follow_joint_trajectory",
 }
 _STALE = 3.0
 """Periods after which what the control process has said is not sent any more: the controllers hold."""
@@ -42,13 +44,16 @@ class BridgeConfig(ArmFaceConfig):
     rate: float = parameter(RATE_HZ, "Hz of commands; beyond 100 Python callbacks need real-time priority.", low=10.0,
                             high=250.0)  # fmt: skip
     controller: str = parameter(
-        "forward", "forward: Float64MultiArray; trajectory: JointTrajectory.", choices=tuple(_TOPICS)
+        "forward",
+        "forward: Float64MultiArray; trajectory: JointTrajectory; action: FollowJointTrajectory, at most 25 Hz.",
+        choices=tuple(_TOPICS),
     )
-    command_topic: str = parameter("", "Topic of the controller; empty: its usual name.")
+    command_topic: str = parameter("", "Topic or action of the controller; empty: its usual name.")
     command_joints: list[str] = parameter([""], "Order of a forward controller's joints; empty: the description's.")
     joint_states: str = parameter("/joint_states", "Topic of the joint_state_broadcaster.")
     prefix: str = parameter("", "Before the joints' names on the topics, e.g. left_.")
-    ahead: float = parameter(2.0, "Periods in which a trajectory's point is to be reached.", low=1.0, high=10.0)
+    ahead: float = parameter(2.0, "Periods of commands in which a trajectory's point is to be reached.", low=1.0,
+                             high=10.0)  # fmt: skip
 
 
 class BridgeNode(ArmFace):
@@ -62,9 +67,14 @@ class BridgeNode(ArmFace):
         super().__init__("ros2_control", BridgeConfig)
         config = self.settings
         self._slots: tuple[SlotWriter, SlotReader] | None = None
-        kind = Float64MultiArray if config.controller == "forward" else JointTrajectory
-        topic = config.command_topic or _TOPICS[config.controller]
-        self._out = qos.publisher(self, kind, topic, qos.command_publisher(1.0 / config.rate))
+        name = config.command_topic or _TOPICS[config.controller]
+        self._goals: TrajectoryGoals | None = None
+        self._out: Any = None
+        if config.controller == "action":
+            self._goals = TrajectoryGoals(self, name)
+        else:
+            kind = Float64MultiArray if config.controller == "forward" else JointTrajectory
+            self._out = qos.publisher(self, kind, name, qos.command_publisher(1.0 / config.rate))
         callback = self.when_active_with_info(self._on_joint_states)
         qos.subscription(self, JointState, config.joint_states, callback, qos.SENSOR_READER)
 
@@ -84,6 +94,8 @@ class BridgeNode(ArmFace):
         self._positions: np.ndarray | None = None
         self._refusal, self._refused, self._heard, self._sent = "", 0, 0, 0
         self._stopped = False
+        self._ahead = config.ahead / (min(config.rate, GOAL_RATE_HZ) if self._goals is not None else config.rate)
+        self._next_goal = 0.0
         self._age = Histogram()
 
     def cleanup(self) -> None:
@@ -97,18 +109,18 @@ class BridgeNode(ArmFace):
         reading = None if slots is None else slots[1].read_new()
         if reading is None or time.monotonic() - reading.stamp > _STALE * self.period:
             return
-        if not reading.record["stop"]:
+        stop = bool(reading.record["stop"])
+        if not stop:
             self._send(np.asarray(reading.record["joint_positions"]))
-        elif not self._stopped and self._positions is not None:
-            self._send(self._positions)
-        self._stopped = bool(reading.record["stop"])
+        elif not self._stopped:
+            self._stand()
+        self._stopped = stop
 
     def describe(self) -> tuple[bytes, str, Mapping[str, Any]]:
         """Whether both sides are there."""
         values = {
             "controller": self.settings.controller,
-            "command topic": self._out.topic_name,
-            "readers of commands": self._out.get_subscription_count(),
+            **self._describe_commands(),
             "joint states": self._heard,
             "commands": self._sent,
             "last refused": self._refusal,
@@ -119,9 +131,21 @@ class BridgeNode(ArmFace):
         }
         if self._positions is None:
             return DiagnosticStatus.WARN, f"no joint states: {self._refusal or 'none has come'}", values
-        if not self._out.get_subscription_count():
-            return DiagnosticStatus.WARN, f"nobody listens to {self._out.topic_name}: is the controller active?", values
+        if self._goals is not None and self._goals.fault:
+            return DiagnosticStatus.ERROR, self._goals.fault, values
+        if not (self._goals.ready if self._goals is not None else self._out.get_subscription_count()):
+            return DiagnosticStatus.WARN, f"nobody listens to {values['commands go to']}: is it active?", values
         return DiagnosticStatus.OK, "connected", values
+
+    def _describe_commands(self) -> dict[str, Any]:
+        if self._goals is not None:
+            goals = self._goals
+            counts = {"goals accepted": goals.accepted, "goals refused": goals.refused, "given up": goals.given_up}
+            return {"commands go to": goals.name, **counts}
+        return {
+            "commands go to": self._out.topic_name,
+            "readers of commands": self._out.get_subscription_count(),
+        }
 
     def _open_slots(self) -> tuple[SlotWriter, SlotReader] | None:
         """The two slots, anew where the memory is another one."""
@@ -164,17 +188,29 @@ class BridgeNode(ArmFace):
             record["has_joint_torques"] = torques is not None
             if torques is not None:
                 record["joint_torques"] = torques
+            if self._goals is not None:
+                record["fault"] = self._goals.fault.encode()[:240]
             slots[0].write(record, measured)
 
+    def _stand(self) -> None:
+        if self._goals is not None:
+            self._goals.cancel()
+        elif self._positions is not None:
+            self._send(self._positions)
+
     def _send(self, positions: np.ndarray) -> None:
+        if self._goals is not None:
+            now = time.monotonic()
+            if now >= self._next_goal and not self._goals.fault:
+                self._next_goal = max(now, self._next_goal + 1.0 / GOAL_RATE_HZ)
+                self._goals.send(one_point(self._names, positions.tolist(), self._ahead))
+                self._sent += 1
+            return
         self._sent += 1
         if self.settings.controller == "forward":
             self._out.publish(Float64MultiArray(data=[float(positions[index]) for index in self._order]))
             return
-        ahead = Duration(seconds=self.settings.ahead * self.period).to_msg()
-        point = JointTrajectoryPoint(positions=[float(value) for value in positions], time_from_start=ahead)
-        # Stamp zero means now: a stamp of another clock would make the controller refuse it.
-        self._out.publish(JointTrajectory(joint_names=self._names, points=[point]))
+        self._out.publish(one_point(self._names, positions.tolist(), self._ahead))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Odometry
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Imu, JointState
-from std_msgs.msg import Float64
+from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
 from hardware.descriptions import load_quadrotor
@@ -24,6 +24,7 @@ from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.process import give_up_priority
 from robot_rl.nodes.publishers import FirstPublisher, source_of
 from robot_rl.nodes.running import StartError, run
+from robot_rl.nodes.spoiling import odometry_fault
 from sim.driver import SimulatedQuadrotor
 
 _CATCH_UP = 0.05
@@ -62,6 +63,7 @@ class Simulator(Managed):
         self._stamp = 0.0
         self._slip = 0.0
         self._first = FirstPublisher()
+        self._spoil = odometry_fault("")
         self._refusal = ""
         self._refused = 0
         self._work = Histogram()
@@ -72,6 +74,7 @@ class Simulator(Managed):
         qos.subscription(self, JointState, "motor_commands", command, qos.COMMAND_READER)
         qos.subscription(self, Float64, "~/pause_odometry", lambda m: self._pause("odom", m), qos.STATUS_READER)
         qos.subscription(self, Float64, "~/pause_imu", lambda m: self._pause("imu", m), qos.STATUS_READER)
+        qos.subscription(self, String, "~/fault", self._on_fault, qos.STATUS_READER)
         self.create_service(Trigger, "~/reset", self._on_reset)
 
     # The life cycle
@@ -125,7 +128,7 @@ class Simulator(Managed):
             return
         self._stamp = stamp
         if begin >= self._silent_until["odom"]:
-            self._odom.publish(messages.odometry_from_state(self.vehicle.read(), stamp))
+            self._odom.publish(self._spoil(messages.odometry_from_state(self.vehicle.read(), stamp)))
         if begin >= self._silent_until["imu"]:
             self._imu.publish(messages.imu_message(*self.vehicle.imu(), stamp))
         if self._clock_out is not None:
@@ -147,21 +150,31 @@ class Simulator(Managed):
     def _on_command(self, message: JointState, info: Mapping) -> None:
         if not self.config.publish_clock:
             self._catch_up()
-        self._refusal = self._first.refusal(source_of(info), time.monotonic())
-        if not self._refusal:
+        refusal = self._first.refusal(source_of(info), time.monotonic())
+        if not refusal:
             try:
                 command, stamp = messages.motor_speeds_from_joint_state(message, self.interface.actuators)
-                self._refusal = self.vehicle.write(command, stamp - self._slip)
+                refusal = self.vehicle.write(command, stamp - self._slip)
             except messages.MessageError as error:
-                self._refusal = str(error)
-        if self._refusal:
+                refusal = str(error)
+        if refusal:
+            self._refusal = refusal
             self._refused += 1
-            self.get_logger().warning(f"motor command refused: {self._refusal}", throttle_duration_sec=1.0)
+            self.get_logger().warning(f"motor command refused: {refusal}", throttle_duration_sec=1.0)
 
     def _pause(self, sensor: str, message: Float64) -> None:
         """Fault injection: this sensor falls silent for `message.data` real seconds."""
         self._silent_until[sensor] = time.monotonic() + message.data
         self.get_logger().warning(f"fault injected: no {sensor} for {message.data:g} s")
+
+    def _on_fault(self, message: String) -> None:
+        """Fault injection: what `spoiling.odometry_fault` knows; empty for none."""
+        try:
+            self._spoil = odometry_fault(message.data)
+        except ValueError as error:
+            self.get_logger().warning(str(error))
+            return
+        self.get_logger().warning(f"fault injected: {message.data or 'none'}")
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if not self.active:

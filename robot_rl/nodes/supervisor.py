@@ -18,7 +18,9 @@ from hardware.controllers.geometric import GeometricConfig
 from hardware.descriptions import load_quadrotor
 from hardware.drivers.quadrotor import QUADROTOR_DRIVERS
 from hardware.realtime.histogram import Histogram
-from hardware.safety.quadrotor import QuadrotorSupervisor, SupervisorConfig, SupervisorOutput
+from hardware.safety.arm_envelope import Rule
+from hardware.safety.quadrotor import QuadrotorSupervisor
+from hardware.safety.quadrotor_config import SupervisorConfig, SupervisorOutput
 from hardware.safety.quadrotor_fallback import FallbackConfig
 from policies.types import MotorSpeeds
 from robot_rl.flight_policy import load_flight_policy
@@ -26,9 +28,12 @@ from robot_rl.nodes import messages, qos
 from robot_rl.nodes.managed import Managed, ManagedConfig, Values
 from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.publishers import source_of
+from robot_rl.nodes.raw_streams import unrecorded
 from robot_rl.nodes.running import StartError, run
 from robot_rl.nodes.vehicle_link import VehicleLink
 
+_TO_RECORD = ("odom", "motor_commands", "setpoint/phase", "supervisor/status")
+"""What a record of a flight is read from."""
 _LEVELS = {"active": DiagnosticStatus.OK, "disarmed": DiagnosticStatus.OK, "fault": DiagnosticStatus.ERROR}
 
 
@@ -47,8 +52,14 @@ class SupervisorNodeConfig(ManagedConfig):
         choices=("sim", "none", *QUADROTOR_DRIVERS),
     )
     auto_arm: bool = parameter(False, "Arm once as soon as possible; only with driver:=sim.")
+    record: str = parameter(
+        "", "Folder to which a recorder records the flight: auto_arm waits until it reads; empty: nothing is recorded."
+    )
     fallback: str = parameter(
         "simple", "What holds the position while the policy does not answer.", choices=("simple", "geometric")
+    )
+    rules: list[str] = parameter(
+        [""], "Rules in signal temporal logic beside the bundle's: `name: formula`, or `name: formula -> brake`."
     )
     ground_height: float = parameter(0.0, "m, z of the vehicle standing on the ground.", low=-1000.0, high=9000.0)
     world_frame: str = parameter(messages.ODOM_FRAME, "Frame that poses must be given in.")
@@ -86,7 +97,7 @@ class SupervisorNode(Managed):
         self.create_service(Trigger, "estop", lambda _, r: self._serve(r, self._stop))
 
     def _forget(self) -> None:
-        self._to_auto_arm = self.config.auto_arm
+        self._to_auto_arm, self._silent = self.config.auto_arm, True
         self._refusals = {"odom": "", "imu": "", "command": ""}
         self._counts = dict.fromkeys(self._refusals, 0)
         self._relay = Histogram()
@@ -104,15 +115,18 @@ class SupervisorNode(Managed):
         self.hardware_id = self.interface.name
         manifest = load_flight_policy(config.policy, self.interface, config.robot).manifest
         self.set_period(1.0 / manifest.control_rate_hz)
+        rules = tuple(read_rule(text) for text in config.rules if text)
         self._make_core = lambda: QuadrotorSupervisor(
             description,
             manifest.envelope,
             manifest.control_rate_hz,
             SupervisorConfig(
                 ground_height=config.ground_height,
+                rules=rules,
                 fallback=FallbackConfig(geometric=GeometricConfig() if config.fallback == "geometric" else None),
             ),
         )
+        self._make_core()  # a rule that cannot be read is refused now, and not in flight
         self._motors = qos.publisher(self, JointState, "motor_commands", qos.command_publisher(self.period))
         self.get_logger().info(
             f"supervising {self.interface.name} at {manifest.control_rate_hz:g} Hz inside {manifest.envelope}"
@@ -124,10 +138,14 @@ class SupervisorNode(Managed):
         self.core = self._make_core()
 
     def deactivate(self) -> None:
-        """Motors off, or a vehicle that lands by itself: who ends the supervisor ends the flight."""
+        """Motors off on the ground; in the air silence, upon which the vehicle comes down by itself."""
         if self._status is None:
             return
+        flying = self._is_flying and self._airborne
+        if flying:
+            self.get_logger().warning("ends in flight: the vehicle's own watchdog has to bring it down")
         self._disarm()
+        self._silent = flying
         for _ in range(3):  # the readers may be busy; the first one counts
             self._output()
         self._status = None
@@ -142,7 +160,7 @@ class SupervisorNode(Managed):
 
     def work(self) -> None:
         """The failsafe's clock: speaks to the motors whenever the policy has not done so in time."""
-        if self._to_auto_arm and not self.core.arming_blockers(self.now()):
+        if self._to_auto_arm and not self.core.arming_blockers(self.now()) and self._recorded():
             self._to_auto_arm = False
             self.get_logger().warning(f"armed by auto_arm: {self.core.arm(self.now())[1]}")
         if self.link is not None:
@@ -150,12 +168,21 @@ class SupervisorNode(Managed):
         if time.monotonic() - self._last_output >= 0.9 * self.period:
             self._output()
 
+    def _recorded(self) -> bool:
+        """Whether the beginning of a flight that was asked to be recorded would be."""
+        missing = unrecorded(self, _TO_RECORD) if self.config.record else []
+        if missing:
+            self.get_logger().info(f"auto_arm waits for the recorder of {missing}", throttle_duration_sec=5.0)
+        return not missing
+
     def _output(self) -> SupervisorOutput:
         now = self.now()
         output = self.core.tick(now)
         grounded = output.mode in ("disarmed", "fault")
-        # To a vehicle that follows, zeros in the air are a fall, and silence is its own failsafe.
-        if self._motors is not None and not (grounded and self.link is not None and self.link.following):
+        self._silent = self._silent and grounded and not output.landed
+        # Zeros in the air are a fall, and silence is the vehicle's own failsafe.
+        silent = self._silent or (self.link is not None and self.link.following)
+        if self._motors is not None and not (grounded and silent):
             self._motors.publish(
                 messages.joint_state_from_motor_speeds(MotorSpeeds(output.motor_speeds), self.interface.actuators, now)
             )
@@ -171,15 +198,15 @@ class SupervisorNode(Managed):
 
     _airborne = False
     """Not low and slow for long enough to stand on the ground."""
+    _silent = True
+    """Nothing is said to motors of which this supervisor does not know that they may be off: it begins, or has ended,
+    in the air, and nobody has asked."""
 
     def _announce(self, status: tuple[str, str, bool], now: float) -> None:
         mode, cause, latched = status
         before = self._status[0] if self._status else ""
         if before == "disarmed":
-            self.schedule.lateness, self._relay = (
-                Histogram(),
-                Histogram(),
-            )  # of this flight, not of the start-up
+            self.schedule.lateness, self._relay = Histogram(), Histogram()  # of this flight, not of the start-up
         self._status = status
         self._status_out.publish(
             messages.status_message(messages.SupervisorStatus(mode=mode, cause=cause, latched=latched, stamp=now))
@@ -240,11 +267,13 @@ class SupervisorNode(Managed):
         return self._arm_vehicle(self.link)
 
     def _disarm(self) -> tuple[bool, str]:
+        self._silent = False
         if self.link is not None:
             self.link.release()
         return self.core.disarm(self.now())
 
     def _stop(self) -> tuple[bool, str]:
+        self._silent = False
         self.core.estop(self.now())
         if self.link is not None:
             self.link.kill()
@@ -318,6 +347,15 @@ class SupervisorNode(Managed):
             **{f"{what} refused": count for what, count in self._counts.items()},
             **self.core.counters,
         }
+
+
+def read_rule(text: str) -> Rule:
+    """A rule from `name: formula`, or `name: formula -> brake`."""
+    name, colon, rest = text.partition(":")
+    formula, arrow, reaction = (part.strip() for part in rest.partition("->"))
+    if not colon or not formula or (arrow and reaction not in ("hold", "brake")):
+        raise StartError(f"rule {text!r} is not of the form `name: formula` or `name: formula -> brake`")
+    return Rule(name=name.strip(), formula=formula, reaction="brake" if reaction == "brake" else "hold")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,13 +16,18 @@ from robot_rl.paths import find_shared
 
 _CHOSEN = ("FASTDDS_BUILTIN_TRANSPORTS", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 """Variables by which a user chooses Fast DDS's transports."""
+_OWN = {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
+"""What is set where nobody has chosen."""
 
 
 def without_shared_memory(environment: MutableMapping[str, str] = os.environ) -> None:
     """Set the variables that Fast DDS and rmw_fastrtps read; call it before rclpy.init."""
-    if any(environment.get(name) for name in _CHOSEN):
+    chosen = {name: environment[name] for name in _CHOSEN if environment.get(name)}
+    # What this has set itself, in a process that started this one, is no choice against a profile: that process may
+    # have another discovery range.
+    if chosen not in ({}, _OWN):
         return
-    environment["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"
+    environment.update(_OWN)
     local = (
         environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == "LOCALHOST" or environment.get("ROS_LOCALHOST_ONLY") == "1"
     )

@@ -6,10 +6,11 @@ import importlib
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 from hardware.realtime.seqlock import remove_if_abandoned
-from robot_rl.nodes.process import die_with_parent, ignore_signals, stop_request
+from robot_rl.nodes.process import PARENT_VARIABLE, die_with_parent, ignore_signals, is_running, stop_request
 
 PROCESSES = {
     "control": "robot_rl.planes.control_process",
@@ -41,8 +42,19 @@ def main(arguments: list[str]) -> int:
         return 1
     finally:
         ignore_signals()
-        # Whoever ends last after the owner's death leaves no memory behind.
-        remove_if_abandoned(folder)
+        leave(folder)
+
+
+def leave(folder: Path, within: float = 3.0) -> None:
+    """Whoever ends last after the owner's death leaves no memory behind.
+
+    The kernel tells of the death of the owner's first thread. Its lock goes with the last one, which on a busy machine
+    has much memory to give back before.
+    """
+    owner = int(os.environ.get(PARENT_VARIABLE) or 0)
+    end = time.monotonic() + within
+    while not remove_if_abandoned(folder) and owner and not is_running(owner) and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 if __name__ == "__main__":

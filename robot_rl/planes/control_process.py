@@ -252,7 +252,8 @@ class ControlLoop:
             self._latched_sequence = decision.sequence
             command = blended(decision.command, decision.blend, sample.joint_positions)
             self.output.follow(command, sample, kinematics, self._period)
-        filtered = self.filter.apply(self.output.step(sample, kinematics, self._dt), sample, now)
+        wanted = self.output.step(sample, kinematics, self._dt)
+        filtered = self.filter.apply(wanted, sample, now, busy=self.supervisor.watch.looked)
         self.driver.write(filtered.command)
         if filtered.changed:
             self._explanation, self._interventions = filtered.explain, filtered.interventions

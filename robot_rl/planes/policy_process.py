@@ -178,8 +178,11 @@ def main(argument: str, stop: StopRequest) -> int:
     try:
         granted = become_realtime(config.realtime)
         loop = DeadlineLoop(policy.manifest.control_rate_hz)
-        while not stop.requested:
-            runner.tick(loop.wait())
+        while True:
+            now = loop.wait()
+            if stop.requested:  # told to end while it waited: no command more
+                break
+            runner.tick(now)
             runner.publish(loop, granted.text)
     finally:
         runner.close()

@@ -85,6 +85,14 @@ class WireConfig:
     """Samples stop coming."""
     nan_state: bool = False
     """The first joint's angle is no number."""
+    inf_state: bool = False
+    """The first joint's velocity is infinite."""
+    permute_state: bool = False
+    """The joints' angles come in the opposite order."""
+    state_jump: float = 0.0
+    """rad that is added to the first joint's angle."""
+    stamp_offset: float = 0.0
+    """s that is added to the samples' stamps: below 0 they are old, above 0 from the future."""
     fault: str = ""
     """The robot says this, brakes, and takes no torques until it is told to recover and this is empty again."""
 

@@ -206,13 +206,18 @@ class SimulatedRobot:
             record["joint_velocities"] += wire.velocity_noise * self._noise.standard_normal(applied.size)
         if wire.nan_state:
             record["joint_positions"][0] = np.nan
+        if wire.inf_state:
+            record["joint_velocities"][0] = np.inf
+        if wire.permute_state:
+            record["joint_positions"] = record["joint_positions"][::-1].copy()
+        record["joint_positions"][0] += wire.state_jump
         record["joint_torques"], record["gripper_width"] = applied, sensed["gripper_width"]
         record["has_wrench"], record["wrench"] = self.scene.has_wrench, sensed["wrench"]
         record["braked"], record["fault"] = self.braked, records.encode(self.fault)
         if not wire.freeze_state:
             self._up.send((now, record), now, wire.state_latency, wire.jitter, wire.state_loss)
         for stamp, sample in self._up.receive(now):
-            self._sensors.write(sample, stamp)
+            self._sensors.write(sample, stamp + wire.stamp_offset)
 
     def _judge(self) -> None:
         self._steps += 1

@@ -41,6 +41,8 @@ class LabelRule:
     """So many last frames of a successful episode show success."""
     margin: int = 5
     """So many before them are unclear: success may have been there before it was noticed."""
+    truth: bool = True
+    """Whether a simulator's word counts instead, where the recording has it for every frame (`info["truth"]`)."""
 
     def __post_init__(self) -> None:
         if self.positive < 1 or self.margin < 0:
@@ -60,12 +62,27 @@ def default_labels(episode: Episode, rule: LabelRule) -> NDArray[np.int8]:
     The end of an episode whose recording was cut off is unclear: nobody knows how it went on.
     """
     count = frames_of(episode)
+    truth = episode.info.get("truth")
+    if rule.truth and truth is not None and not np.isnan(truth).any():
+        return _told(np.concatenate([[False], truth > 0.0])[:count], rule.margin)
     labels = np.full(count, FAILURE, np.int8)
     if episode.success:
         labels[max(0, count - rule.positive - rule.margin) :] = UNCLEAR
         labels[-rule.positive :] = SUCCESS
     elif not episode.complete:
         labels[max(0, count - rule.positive - rule.margin) :] = UNCLEAR
+    return labels
+
+
+def _told(done: NDArray[np.bool_], margin: int) -> NDArray[np.int8]:
+    """Labels (F,) of frames of which it is known whether they show success; `margin` before each such time are unclear.
+
+    Those look like it: things come near and to rest.
+    """
+    labels = np.where(done, SUCCESS, FAILURE).astype(np.int8)
+    for begun in np.flatnonzero(~done[:-1] & done[1:]) + 1:
+        soon = slice(max(0, begun - margin), begun)
+        labels[soon][~done[soon]] = UNCLEAR
     return labels
 
 

@@ -33,7 +33,7 @@ from robot_rl.rewards.networks import augmented, evaluate, load_encoder, to_onnx
 class ClassifierSettings:
     """How a success classifier is trained."""
 
-    steps: int = 500
+    steps: int = 1200
     """Gradient steps."""
     batch: int = 64
     """Frames of a step, half of them with success."""

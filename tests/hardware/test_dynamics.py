@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hardware import dynamics
-from hardware.dynamics import bias_torques, gravity_torques, mass_matrix
+from hardware.dynamics import bias_torques, gravity_torques, lumped_links, mass_matrix
 from hardware.kinematics import forward_kinematics, link_frames, link_transforms
 from hardware.urdf import to_urdf
 from policies import rotation
@@ -79,17 +78,17 @@ def test_kinetic_energy_is_that_of_the_links(arm, random_angles):
     """Half m v² + w I w of every body, velocities by finite differences: no use of the algorithm under test."""
     q, step = random_angles(arm), 1e-6
     qd = np.random.default_rng(2).normal(size=arm.num_joints)
-    bodies = dynamics._bodies(arm, np, q.dtype, "cpu")
+    masses, centers, inertias = lumped_links(arm)
     before, now, after = (link_transforms(arm, q + sign * step * qd) for sign in (-1, 0, 1))
     energy = 0.5 * qd @ (arm.armature * qd)
     for k in range(arm.num_joints):
-        center = bodies.axes_and_centers[k, :, 1]
+        center = np.append(centers[k], 1.0)
         velocity = ((after[k] - before[k]) @ center / (2 * step))[:3]
         spin = now[k, :3, :3].T @ (after[k, :3, :3] - before[k, :3, :3]) / (2 * step)
         rates = np.array([spin[2, 1], spin[0, 2], spin[1, 0]])
-        energy += 0.5 * bodies.masses[k] * velocity @ velocity + 0.5 * rates @ bodies.inertias[k] @ rates
+        energy += 0.5 * masses[k] * velocity @ velocity + 0.5 * rates @ inertias[k] @ rates
     np.testing.assert_allclose(0.5 * qd @ mass_matrix(arm, q) @ qd, energy, rtol=1e-7)
-    assert bodies.masses.sum() == pytest.approx(arm.link_masses.sum() + arm.gripper.mass + 2 * arm.gripper.finger_mass)
+    assert masses.sum() == pytest.approx(arm.link_masses.sum() + arm.gripper.mass + 2 * arm.gripper.finger_mass)
 
 
 def test_coriolis_forces_do_no_work_beyond_the_change_of_inertia(arm, random_angles):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hardware.descriptions import load_arm
-from hardware.kinematics import forward_kinematics, link_frames, link_transforms, tool_frame
+from hardware.kinematics import forward_kinematics, joint_motions, link_frames, link_transforms, tool_frame
 from hardware.urdf import to_urdf
 from policies import rotation
 
@@ -115,6 +115,19 @@ def test_the_jacobian_is_the_derivative_of_the_pose(arm, random_angles):
             turn = rotation.multiply(after.tool_orientation, rotation.conjugate(before.tool_orientation))
             angular = turn[1:] * np.sign(turn[0]) / step  # 2 sin(x/2) = x for a small angle
             np.testing.assert_allclose(tool.jacobian[:, joint], [*linear, *angular], atol=1e-7)
+
+
+def test_joint_motions_are_the_derivatives_of_the_links(arm, random_angles):
+    step = 1e-6
+    for q in random_angles(arm, 3):
+        transforms = link_transforms(arm, q)
+        motions = joint_motions(arm, transforms)
+        for joint in range(arm.num_joints):
+            change = step * np.eye(arm.num_joints)[joint]
+            numeric = (link_transforms(arm, q + change) - link_transforms(arm, q - change)) / (2 * step)
+            moved = np.arange(arm.num_joints) >= joint
+            np.testing.assert_allclose(numeric[moved, :3], motions[joint] @ transforms[moved], atol=1e-8)
+            np.testing.assert_array_equal(numeric[~moved], 0.0)
 
 
 def test_autograd_gives_the_linear_jacobian(arm, random_angles):

@@ -142,7 +142,7 @@ def test_mistakes_in_a_configuration_are_named(tmp_path):
     path.write_text(yaml.safe_dump(data))
     with pytest.raises(BringupError, match="no executable 'autopilot'"):
         load_bringup(path)
-    with pytest.raises(BringupError, match="called 'quadcopter'; known: arm, quadrotor, teleop"):
+    with pytest.raises(BringupError, match="called 'quadcopter'; known: arm, quadrotor, record, teleop"):
         load_bringup("quadcopter")
 
 

@@ -56,7 +56,7 @@ def test_commands_of_a_robot_need_no_torch(command):
     [
         (["trian"], "did you mean 'train'?"),
         (["fly-to-the-moon"], "commands: train, eval"),
-        (["report", "/nonexistent"], "flight.npz is missing"),
+        (["report", "/nonexistent"], "there is no episode-*.mcap"),
     ],
 )
 def test_user_errors_are_one_sentence_and_status_2(arguments, words, capfd):
@@ -89,7 +89,9 @@ def test_list_as_json_names_what_exists(capsys):
     data = json.loads(capsys.readouterr().out)
     assert {"quadrotor-hover", "quadrotor-track"} <= {entry["name"] for entry in data["tasks"]}
     assert "crazyflie" in {entry["name"] for entry in data["robots"]}
-    assert {entry["name"] for entry in data["algorithms"]} == {"apg", "ppo", "ppo-lagrangian"}
+    learned = {"apg", "ppo", "ppo-lagrangian"}
+    imitated = {"bc", "bc-rnn", "act", "diffusion", "consistency"}
+    assert {entry["name"] for entry in data["algorithms"]} == learned | imitated
     for entries in data.values():
         assert all(entry["summary"] and entry["path"] for entry in entries)
 

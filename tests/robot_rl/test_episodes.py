@@ -97,11 +97,19 @@ def test_what_cannot_be_read_is_said(tmp_path):
     with pytest.raises(UserError, match="no episodes at"):
         load_episodes(tmp_path / "missing.log")
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(UserError, match=r"no known format; known: \*\.log"):
+    with pytest.raises(UserError, match=r"no known format; known: \*\.log, \*\.mcap"):
         load_episodes(tmp_path / "notes.txt")
     (tmp_path / "bad.log").write_text("x")
     with pytest.raises(UserError, match=r"bad\.log is no log of records"):
         load_episodes(tmp_path)
+
+
+def test_one_bad_file_does_not_cost_the_others(tmp_path):
+    record(tmp_path / "a.log", [3])
+    (tmp_path / "bad.mcap").write_text("x")
+    problems = []
+    assert [len(one) for one in load_episodes(tmp_path, problems=problems)] == [3]
+    assert len(problems) == 1 and "bad.mcap is no recording" in problems[0]
 
 
 def test_pictures_are_read_when_they_are_looked_up(tmp_path):

@@ -2,11 +2,16 @@
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+from flights import write_flight
 
 from robot_rl.animation import AnimationConfig, render_animation
 from robot_rl.errors import UserError
@@ -17,8 +22,8 @@ from robot_rl.report import ReportConfig, write_report
 SMALL = AnimationConfig(width=240, height=160, max_frames=24)
 
 
-@pytest.fixture
-def flight_folder(tmp_path):
+def fly(folder, timing=True):
+    """A flight of 20 s."""
     time = np.arange(0.0, 20.0, 0.02)
     phase = np.digitize(time, [1.0, 3.0, 18.0])
     angle = 2.0 * np.pi * time / 5.5
@@ -26,8 +31,7 @@ def flight_folder(tmp_path):
     setpoint[:10] = np.nan
     position = np.nan_to_num(setpoint) + [0.03, 0.04, 0.0]
     tilt = 0.5 * np.sin(time) / 2.0
-    np.savez(
-        tmp_path / "flight.npz",
+    data = dict(
         time=time + 50.0,
         position=position,
         orientation=np.stack([np.cos(tilt), np.sin(tilt), 0 * tilt, 0 * tilt], axis=-1),
@@ -46,8 +50,12 @@ def flight_folder(tmp_path):
         "p99_us": 800.0,
         "max_us": 4e3,
     }
-    (tmp_path / "timing.json").write_text(json.dumps({"policy_step": histogram}))
-    return tmp_path
+    return write_flight(folder, data, timing={"policy_step": histogram} if timing else {})
+
+
+@pytest.fixture
+def flight_folder(tmp_path):
+    return fly(tmp_path)
 
 
 @pytest.fixture
@@ -116,9 +124,10 @@ def test_figures_take_their_colours_from_the_page(flight_folder):
     assert not re.search(r"(fill|stroke): #", figures)
 
 
-def test_a_flight_alone_is_enough(flight_folder):
-    (flight_folder / "timing.json").unlink()
-    _, text = read(write_report(ReportConfig(flight=flight_folder, animation=SMALL)))
+def test_a_flight_alone_is_enough(tmp_path):
+    folder = fly(tmp_path, timing=False)
+    _, text = read(write_report(ReportConfig(flight=folder / "episode-000000.mcap", animation=SMALL)))
+    assert (folder / "report.html").is_file()
     assert "Timing" not in text and "Training" not in text and "Evaluation" not in text
     assert "figure-eight RMSE" in text
 

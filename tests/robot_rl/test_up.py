@@ -30,7 +30,7 @@ LIGHT = {
             "grace": 1.0,
             "parameters": {"mission": "$(mission)"},
         },
-        {"name": "recorder", "executable": "recorder", "parameters": {"folder": "$(record)"}},
+        {"name": "recorder", "executable": "recorder", "parameters": {"folder": "$(record)", "recording": True}},
     ],
 }
 
@@ -134,7 +134,7 @@ def light(tmp_path, up):
 
 
 def started(running):
-    return running.wait_for("phase waiting", "recording to")
+    return running.wait_for("phase waiting", "recording /")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER))
 _addresses = itertools.count(1)
 
 

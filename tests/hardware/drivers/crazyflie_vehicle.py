@@ -6,13 +6,12 @@ supervisor, the high-level commander's landing, the two-stage watchdog, and a bo
 """
 
 import math
-import socket
 import struct
-import threading
 import time
 
 import numpy as np
 from flying_body import GRAVITY, FlyingBody
+from udp_vehicle import UdpVehicle
 
 from hardware.drivers import frames
 
@@ -47,11 +46,12 @@ PARAM_TABLE = [("flightmode", "stabModeRoll"), ("flightmode", "stabModePitch"), 
 STEP = 0.004
 
 
-class CrazyflieVehicle:
+class CrazyflieVehicle(UdpVehicle):
     """At `uri` on this machine."""
 
     def __init__(self, protocol=12, true_hover=0.68):
         self.protocol = protocol
+        super().__init__()
         self.true_hover = true_hover
         self.body = FlyingBody()
         self.params = [1, 1, 0]
@@ -59,7 +59,6 @@ class CrazyflieVehicle:
         self.can_be_armed = True
         self.mute = False
         self.received = []  # (port, channel, payload)
-        self.errors = []
         self.warnings = []
         self._blocks, self._running, self._due = {}, {}, {}
         self._rates, self._throttle = np.zeros(3), 0.0
@@ -67,23 +66,8 @@ class CrazyflieVehicle:
         self._last_setpoint = -math.inf
         self._watchdog_fed = math.inf  # never fed: off
         self._start = time.monotonic() - 16777.1  # its 24-bit clock of ms wraps soon
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self._socket.setblocking(False)
         self._peer = None
         self.uri = f"udp://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._end.set()
-        self._thread.join(2.0)
-        self._socket.close()
-        assert not self.errors, self.errors
 
     @property
     def info(self):

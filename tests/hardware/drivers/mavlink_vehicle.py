@@ -6,12 +6,11 @@ Its own thread, its own clock (not ours), its own packing and parsing by pymavli
 import heapq
 import itertools
 import math
-import socket
-import threading
 import time
 
 import numpy as np
 from flying_body import GRAVITY, FlyingBody
+from udp_vehicle import UdpVehicle
 
 ACCEPTED, TEMPORARILY_REJECTED, DENIED, UNSUPPORTED, FAILED = 0, 1, 2, 3, 4
 PX4_LOITER, PX4_LAND, PX4_OFFBOARD = 4 << 16 | 3 << 24, 4 << 16 | 6 << 24, 6 << 16
@@ -19,12 +18,13 @@ GUIDED, GUIDED_NOGPS, STABILIZE, LAND = 4, 20, 0, 9
 STEP = 0.004
 
 
-class MavlinkVehicle:
+class MavlinkVehicle(UdpVehicle):
     """Sends to `port` on this machine, as PX4's simulator does."""
 
     def __init__(self, port, firmware="px4", true_hover=0.42, delay=0.002, jitter=0.003, clock_offset=-1234.5):
         from pymavlink.dialects.v20 import ardupilotmega as dialect
 
+        super().__init__()
         self._dialect = dialect
         self.firmware = firmware
         self.body = FlyingBody()
@@ -45,33 +45,17 @@ class MavlinkVehicle:
         self.modes_seen = [self.mode]
         self.setpoints = []  # (time, message)
         self.heartbeats = 0  # of the companion
-        self.errors = []
         self._offset = clock_offset
         self._delay, self._jitter = delay, jitter
         self._rng = np.random.default_rng(5)
         self._mav = dialect.MAVLink(None, 1, 1)
         self._parser = dialect.MAVLink(None, 1, 1)
         self._parser.robust_parsing = True
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self._socket.setblocking(False)
         self._peer = ("127.0.0.1", port)
         self._intervals, self._due = {}, {}
         self._outbox, self._counter = [], itertools.count()
         self._stream_start = self._last_setpoint = -math.inf
         self._rates, self._throttle = np.zeros(3), 0.0
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._end.set()
-        self._thread.join(2.0)
-        self._socket.close()
-        assert not self.errors, self.errors
 
     @property
     def offboard(self):

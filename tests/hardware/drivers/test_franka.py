@@ -1,8 +1,10 @@
+import functools
 import json
 import shutil
 import subprocess
 import time
 
+import commanding
 import numpy as np
 import pytest
 
@@ -11,6 +13,8 @@ from hardware.drivers.check import check_driver
 from hardware.drivers.driver import DriverError
 from hardware.drivers.registry import open_driver
 from policies.types import JointPositions, JointTorques
+
+write_for = functools.partial(commanding.write_for, period=0.002)
 
 pytest.importorskip("panda_py", reason="panda-python is not installed: pip install 'robot_rl[franka]'")
 if shutil.which("gcc") is None:
@@ -45,15 +49,6 @@ def open_franka(box, **settings):
 
 def torques(values=(0.0,) * 7, gripper=1.0):
     return JointTorques(np.asarray(values), np.array(gripper))
-
-
-def write_for(driver, command, seconds, period=0.002):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        driver.write(command)
-        driver.read()
-        time.sleep(period)
-    return driver.read()
 
 
 @pytest.mark.parametrize("mode", ["torques", "positions"])

@@ -2,14 +2,11 @@
 
 import socket
 import struct
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
 pytest.importorskip("pymavlink", reason="MAVLink packets: pip install 'robot_rl[mavlink]'")
 from flying_body import GRAVITY
 from mavlink_vehicle import GUIDED, LAND, PX4_LAND, PX4_LOITER, PX4_OFFBOARD, MavlinkVehicle

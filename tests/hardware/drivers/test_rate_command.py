@@ -1,13 +1,9 @@
 """Rotor speeds as body rates and thrust."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from flying_body import FlyingBody
 
 import policies

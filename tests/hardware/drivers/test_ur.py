@@ -1,9 +1,11 @@
+import functools
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import commanding
 import numpy as np
 import pytest
 
@@ -14,6 +16,8 @@ from hardware.drivers.registry import open_driver
 from hardware.kinematics import forward_kinematics
 from policies import rotation
 from policies.types import JointPositions, JointTorques
+
+write_for = functools.partial(commanding.write_for, period=0.004)
 
 pytest.importorskip("rtde_control", reason="ur-rtde is not installed: pip install 'robot_rl[ur]'")
 
@@ -55,15 +59,6 @@ def positions(values, gripper=1.0):
     return JointPositions(np.asarray(values), np.array(gripper))
 
 
-def write_for(driver, command, seconds, period=0.004):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        driver.write(command)
-        driver.read()
-        time.sleep(period)
-    return driver.read()
-
-
 @pytest.mark.parametrize("mode", ["positions", "torques"])
 def test_keeps_the_contract(controller, mode):
     assert check_driver(open_ur(controller, mode=mode), UR5E, seconds=0.2, slack=20.0) == []
@@ -73,8 +68,7 @@ def test_reads_what_the_controller_sends(arm):
     controller, driver = arm
     q = (UR5E.home + 0.1).tolist()
     controller.set(actual_q=q, actual_qd=[0.0] * 6)
-    time.sleep(0.1)
-    sample = driver.read()
+    sample = commanding.read_until(driver, lambda sample: np.allclose(sample.joint_positions, q))
     assert np.allclose(sample.joint_positions, q)
     assert sample.fault == "" and sample.joint_torques is None
     assert 0.0 <= time.monotonic() - sample.stamp < 0.05
@@ -92,8 +86,7 @@ def test_wrench_is_in_the_tool_frame(arm):
         actual_TCP_pose=[0.0, 0.0, 0.0, *rotation.to_rotation_vector(flange).tolist()],
         actual_TCP_force=[*down.tolist(), 0.0, 0.5, 0.0],
     )
-    time.sleep(0.1)
-    wrench = driver.read().wrench
+    wrench = commanding.read_until(driver, lambda sample: np.any(sample.wrench)).wrench
     assert np.allclose(wrench[:3], rotation.rotate_inverse(kinematics.tool_orientation, down), atol=1e-6)
     assert wrench[2] > 9.0  # the tool points down: its z axis is the weight's
     torque = rotation.rotate_inverse(kinematics.tool_orientation, np.array([0.0, -0.5, 0.0]))
@@ -150,8 +143,7 @@ def test_protective_stop_is_said_and_only_ends_when_told(arm):
     controller, driver = arm
     write_for(driver, positions(UR5E.home), 0.05)
     controller.set(safety_mode=3)
-    time.sleep(0.1)
-    assert "protective stop" in driver.read().fault
+    assert "protective stop" in commanding.read_until(driver, lambda sample: sample.fault).fault
     with pytest.raises(DriverError, match="protective stop"):
         driver.write(positions(UR5E.home))
     controller.set(unlock_answer="Cannot unlock protective stop until 5s after occurrence.")
@@ -165,8 +157,7 @@ def test_protective_stop_is_said_and_only_ends_when_told(arm):
 def test_emergency_stop_cannot_be_recovered_from_here(arm):
     controller, driver = arm
     controller.set(safety_mode=7)
-    time.sleep(0.1)
-    assert driver.read().fault.startswith("emergency stop")
+    assert commanding.read_until(driver, lambda sample: sample.fault).fault.startswith("emergency stop")
     with pytest.raises(DriverError, match="emergency stop"):
         driver.recover()
 

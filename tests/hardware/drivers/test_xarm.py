@@ -1,7 +1,9 @@
+import functools
 import json
 import socket
 import time
 
+import commanding
 import numpy as np
 import pytest
 
@@ -10,6 +12,8 @@ from hardware.drivers.check import check_driver
 from hardware.drivers.driver import DriverError
 from hardware.drivers.registry import open_driver
 from policies.types import JointPositions
+
+write_for = functools.partial(commanding.write_for, period=0.01)
 
 pytest.importorskip("xarm.wrapper", reason="xarm-python-sdk is not installed: pip install 'robot_rl[xarm]'")
 
@@ -32,15 +36,6 @@ def open_xarm(box, **settings):
 
 def positions(values, gripper=1.0):
     return JointPositions(np.asarray(values), np.array(gripper))
-
-
-def write_for(driver, command, seconds, period=0.01):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        driver.write(command)
-        driver.read()
-        time.sleep(period)
-    return driver.read()
 
 
 def test_keeps_the_contract(box):
@@ -76,8 +71,8 @@ def test_error_is_said_in_words_and_needs_recover(box):
     with open_xarm(box) as driver:
         write_for(driver, positions(XARM7.home), 0.05)
         box.set(error=31)
-        time.sleep(0.1)
-        assert driver.read().fault.startswith("C31: Collision Caused Abnormal Current")
+        fault = commanding.read_until(driver, lambda sample: sample.fault).fault
+        assert fault.startswith("C31: Collision Caused Abnormal Current")
         with pytest.raises(DriverError, match="C31"):
             driver.write(positions(XARM7.home))
         box.set(stays=True)
@@ -92,8 +87,7 @@ def test_error_is_said_in_words_and_needs_recover(box):
 def test_somebody_else_took_over(box, change, words):
     with open_xarm(box) as driver:
         box.set(**change)
-        time.sleep(0.1)
-        assert words in driver.read().fault
+        assert words in commanding.read_until(driver, lambda sample: sample.fault).fault
         driver.recover()
         assert driver.read().fault == ""
 
@@ -158,3 +152,14 @@ def test_wrong_number_of_joints(stand_in, monkeypatch):
 def test_nobody_there():
     with pytest.raises(DriverError, match=r"no connection to the xArm control box at 127\.9\.9\.9"):
         open_driver("xarm", XARM7, {"host": "127.9.9.9"}).connect()
+
+
+def test_a_report_from_before_engaging_is_no_stop(box):
+    """The library takes the state from its own command at once, and then from reports that were on their way."""
+    with open_xarm(box) as driver:
+        driver.stop()
+        driver.write(positions(XARM7.home))
+        driver._arm._arm._state = 4
+        assert driver.read().fault == ""
+        box.set(state=4)
+        assert "stopped from elsewhere" in commanding.read_until(driver, lambda sample: sample.fault).fault

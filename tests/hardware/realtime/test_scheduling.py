@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
+
+from hardware.realtime.scheduling import scheduling_kept
 
 PROGRAM = """
 import dataclasses, gc, json, os, resource, sys
@@ -49,3 +52,27 @@ def test_what_is_refused_is_said_with_what_grants_it():
     assert found["policy"] == os.SCHED_OTHER and found["kb"] == 0
     assert "SCHED_FIFO 5 is refused" in found["text"] and "memory not locked" in found["text"]
     assert found["text"].count("config/99-robot-rl-realtime.conf") == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is sure to get real-time priority")
+def test_what_a_library_takes_is_given_back():
+    def now(thread):
+        return os.sched_getscheduler(thread), os.sched_getparam(thread).sched_priority
+
+    release = threading.Event()
+    waiting = [threading.Thread(target=release.wait) for _ in range(2)]
+    here, (old, new) = threading.get_native_id(), waiting
+    old.start()
+    try:
+        os.sched_setscheduler(old.native_id, os.SCHED_RR, os.sched_param(3))
+        with pytest.raises(KeyError), scheduling_kept():
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(99))
+            os.sched_setscheduler(old.native_id, os.SCHED_FIFO, os.sched_param(99))
+            new.start()  # takes what the one that starts it has
+            assert now(new.native_id) == (os.SCHED_FIFO, 99)
+            raise KeyError
+        assert now(old.native_id) == (os.SCHED_RR, 3)
+        assert now(new.native_id) == now(here) == (os.SCHED_OTHER, 0)
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        release.set()

@@ -1,5 +1,6 @@
 """Slots: no torn record whatever the writer does, one writer, nothing left behind by the dead."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -166,6 +167,31 @@ def test_whoever_ends_last_removes_what_the_owner_left(tmp_path):
     process.wait()
     assert remove_if_abandoned(path) and not path.exists()
     assert remove_if_abandoned(path)
+
+
+def test_a_full_memory_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    """At the start, where a process can still refuse; a page that is missing later would be a deadly signal."""
+
+    def no_room(file, mode):
+        stream = open(os.devnull, mode)  # noqa: SIM115  (closed by whoever asked for it)
+        os.close(file)
+
+        class Full:
+            def __enter__(self):
+                return self
+
+            def write(self, _):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            def __exit__(self, *_):
+                stream.close()
+
+        return Full()
+
+    monkeypatch.setattr(os, "fdopen", no_room)
+    with pytest.raises(SlotError, match="no room for slot 'wide' in .*No space left on device"):
+        SlotWriter(tmp_path, "wide", WIDE)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", ".hidden", "x" * 101])

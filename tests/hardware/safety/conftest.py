@@ -1,4 +1,4 @@
-"""One simulated flight under the supervisor, with faults to inject and no real clock."""
+"""An arm's cell; one simulated flight under the supervisor, with faults to inject and no real clock."""
 
 from copy import deepcopy
 
@@ -7,6 +7,7 @@ import pytest
 
 from hardware import load_description
 from hardware.controllers import quadrotor as controller
+from hardware.safety.arm_envelope import ArmEnvelope, Box, RoundRegion
 from hardware.safety.quadrotor import QuadrotorSupervisor
 from policies import rotation
 from policies.manifest import Envelope
@@ -118,3 +119,16 @@ def in_air(taken_off):
 @pytest.fixture
 def make_flight():
     return Flight
+
+
+@pytest.fixture
+def cell():
+    """A table, a workspace, and both kinds of forbidden regions."""
+    return ArmEnvelope(
+        table_height=0.0,
+        workspace=(Box(lower=(-0.2, -0.6, 0.0), upper=(0.75, 0.6, 1.0)),),
+        forbidden=(
+            Box(lower=(0.3, 0.3, 0.0), upper=(0.6, 0.5, 0.4)),
+            RoundRegion(start=(0.4, -0.5, 0.2), end=(0.4, -0.5, 0.4), radius=0.1),
+        ),
+    )

@@ -10,6 +10,7 @@ from hardware.descriptions import load_arm
 from hardware.drivers.driver import ArmSample
 from hardware.dynamics import bias_torques, gravity_torques, mass_matrix
 from hardware.kinematics import forward_kinematics
+from hardware.safety import arm_filter
 from hardware.safety.arm_envelope import ArmEnvelope, joint_envelope
 from hardware.safety.arm_filter import ArmFilter, ArmFilterConfig
 from policies.types import CartesianTwist, JointPositions, JointTorques
@@ -213,3 +214,28 @@ def test_explanations_name_joint_value_and_limit():
         ArmFilter(panda).apply(JointTorques(np.zeros(7), 0.0), sample_at(panda.home), 0.0)
     assert last.apply(CartesianTwist(np.zeros(6), "base", 0.0), sample_at(panda.home), 0.0).changed
     assert last.explain.startswith("type: a command of type CartesianTwist")
+
+
+def test_heavy_work_is_never_older_than_its_period_and_shares_no_tick(monkeypatch):
+    done = {"inertia": [], "coriolis": []}
+    tick = 0
+
+    def counted(name, function):
+        return lambda *arguments: done[name].append(tick) or function(*arguments)
+
+    monkeypatch.setattr(arm_filter, "mass_matrix", counted("inertia", mass_matrix))
+    monkeypatch.setattr(arm_filter, "bias_torques", counted("coriolis", bias_torques))
+    panda = load_arm("panda")
+    filtered, fast = ready(panda), 0.5 * joint_envelope(panda, ArmEnvelope()).velocity
+    done["inertia"].clear()
+    for tick in range(500):
+        filtered.apply(
+            JointTorques(np.zeros(7), 0.0), sample_at(panda.home, fast, tick / RATE), tick / RATE, busy=tick % 5 == 0
+        )
+    for name, period in (("inertia", 10), ("coriolis", 5)):
+        assert done[name][0] == 0
+        assert np.diff(done[name]).max() <= period
+        assert np.mean(np.diff(done[name])) > period - 1.5
+    later = [set(done[name][3:]) for name in done]
+    assert not later[0] & later[1]
+    assert not any(when % 5 == 0 for ticks in later for when in ticks)

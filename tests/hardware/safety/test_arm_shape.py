@@ -5,21 +5,12 @@ import pytest
 
 from hardware.descriptions import load_arm
 from hardware.kinematics import forward_kinematics
-from hardware.safety.arm_envelope import ArmEnvelope, Box, RoundRegion
+from hardware.safety.arm_envelope import ArmEnvelope, Box
 from hardware.safety.arm_shape import ArmShape
 
-CELL = ArmEnvelope(
-    table_height=0.0,
-    workspace=(Box(lower=(-0.2, -0.6, 0.0), upper=(0.75, 0.6, 1.0)),),
-    forbidden=(
-        Box(lower=(0.3, 0.3, 0.0), upper=(0.6, 0.5, 0.4)),
-        RoundRegion(start=(0.4, -0.5, 0.2), end=(0.4, -0.5, 0.4), radius=0.1),
-    ),
-)
 
-
-def test_jacobian_is_the_derivative(arm, random_angles):
-    shape = ArmShape(arm, CELL)
+def test_jacobian_is_the_derivative(arm, cell, random_angles):
+    shape = ArmShape(arm, cell)
     step = 1e-6
     for q in random_angles(arm, 5):
         turned = [(shape.distances(q + step * axis), shape.distances(q - step * axis)) for axis in np.eye(len(q))]
@@ -32,9 +23,9 @@ def test_jacobian_is_the_derivative(arm, random_angles):
         assert found.tool_jacobian == pytest.approx(forward_kinematics(arm, q).jacobian[:3])
 
 
-def test_table_distance_is_the_height_of_the_fingertips():
+def test_table_distance_is_the_height_of_the_fingertips(cell):
     panda = load_arm("panda")
-    shape = ArmShape(panda, CELL)
+    shape = ArmShape(panda, cell)
     values = dict(zip(shape.names, shape.distances(panda.home).values, strict=True))
     assert values["a finger to the table"] == pytest.approx(0.30, abs=1e-3)  # the home's tool stands upright there
 

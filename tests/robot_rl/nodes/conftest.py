@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-rclpy = pytest.importorskip("rclpy")
+pytest.importorskip("rclpy")
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from listening import ListeningNode  # noqa: E402
 from nav_msgs.msg import Odometry  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import Bool, Float64, Float64MultiArray, String  # noqa: E402
-from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from trajectory_msgs.msg import MultiDOFJointTrajectory  # noqa: E402
 
 from hardware import setpoints  # noqa: E402
@@ -28,7 +29,6 @@ from policies import rotation  # noqa: E402
 from policies.types import MotorSpeeds  # noqa: E402
 from robot_rl.nodes import messages, qos  # noqa: E402
 from robot_rl.nodes.process import PARENT_VARIABLE  # noqa: E402
-from robot_rl.nodes.transport import without_shared_memory  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 START = "import sys; from robot_rl.nodes.process import start; sys.exit(start({module!r}))"
@@ -107,25 +107,20 @@ def processes(environment, tmp_path_factory):
     started.end()
 
 
-class Probe:
-    """A ROS node in a thread of the test: records what passes by, publishes a set-point, calls services."""
+class Probe(ListeningNode):
+    """Records what passes by, publishes a set-point, calls services."""
 
     def __init__(self, domain):
-        without_shared_memory()
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node("probe", context=self.context)
+        super().__init__("probe", domain)
         self.changed = threading.Condition()
         self.robot = load_description("crazyflie").interface
-        self.states, self.motors, self.statuses, self.actions, self.causes = [], [], [], [], []
+        self.states, self.motors, self.actions, self.causes = [], [], [], []
         self.diagnostics = {}
         self.target = None
-        self.stop = threading.Event()
         self._listen()
         self.setpoint = qos.publisher(self.node, MultiDOFJointTrajectory, "setpoint", qos.command_publisher(0.02))
         self.node.create_timer(0.02, self._publish_setpoint)
-        self.thread = threading.Thread(target=self._spin, daemon=True)
-        self.thread.start()
+        self.start()
 
     def _listen(self):
         def record(records, convert):
@@ -157,13 +152,6 @@ class Probe:
         listen(Float64MultiArray, "policy/action", record(self.actions, lambda m: np.array(m.data)), 100)
         listen(DiagnosticArray, "/diagnostics", lambda m: note(m), qos.STATUS_READER)
 
-    def _spin(self):
-        executor = SingleThreadedExecutor(context=self.context)
-        executor.add_node(self.node)
-        while not self.stop.is_set():
-            executor.spin_once(timeout_sec=0.05)
-        executor.shutdown()
-
     def _publish_setpoint(self):
         if self.target is not None:
             self.setpoint.publish(messages.trajectory_from_setpoint(self.target(time.time()), time.time()))
@@ -175,50 +163,9 @@ class Probe:
             while not (found := condition()):
                 left = deadline - time.monotonic()
                 if left <= 0.0:
-                    last = self.statuses[-1] if self.statuses else "none"
-                    raise AssertionError(f"no {what} within {timeout:g} s; last status: {last}")
+                    raise AssertionError(f"no {what} within {timeout:g} s; {self.known()}")
                 self.changed.wait(min(left, 0.05))
         return found
-
-    def wait_mode(self, mode, timeout, since=0.0):
-        """The first status with `mode` that began after `since` s."""
-        return self.wait(
-            lambda: next((s for s in self.statuses if s.mode == mode and s.stamp >= since), None),
-            timeout,
-            mode,
-        )
-
-    def modes(self, since):
-        """Modes in order since `since` s."""
-        with self.changed:
-            found = [status.mode for status in self.statuses if status.stamp >= since]
-        return [mode for index, mode in enumerate(found) if index == 0 or found[index - 1] != mode]
-
-    def call(self, service_type, name, timeout=5.0, **request):
-        """The response of a service."""
-        client = self.node.create_client(service_type, name)
-        try:
-            deadline = time.monotonic() + timeout
-            while not client.service_is_ready():
-                assert time.monotonic() < deadline, f"no service {name}"
-                time.sleep(0.02)
-            future = client.call_async(service_type.Request(**request))
-            while not future.done():
-                assert time.monotonic() < deadline, f"service {name} does not answer"
-                time.sleep(0.01)
-            return future.result()
-        finally:
-            self.node.destroy_client(client)
-
-    def trigger(self, name):
-        return self.call(Trigger, name)
-
-    def arm(self, timeout=15.0):
-        """Arm as soon as the supervisor agrees."""
-        deadline = time.monotonic() + timeout
-        while not (answer := self.call(SetBool, "arm", data=True)).success:
-            assert time.monotonic() < deadline, f"not armed: {answer.message}"
-            time.sleep(0.1)
 
     def inject(self, topic, seconds):
         """Ask the simulator for a fault, and return when."""
@@ -263,12 +210,6 @@ class Probe:
     @property
     def tilt(self):
         return float(rotation.tilt_of(self.state.orientation))
-
-    def close(self):
-        self.stop.set()
-        self.thread.join(5.0)
-        self.node.destroy_node()
-        self.context.try_shutdown()
 
 
 @pytest.fixture(scope="module")

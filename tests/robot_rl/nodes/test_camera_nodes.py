@@ -1,20 +1,19 @@
 """Camera and markers as node processes over real DDS: from files to poses in the base's frame."""
 
 import dataclasses
-import threading
 import time
 
 import numpy as np
 import pytest
 
-rclpy = pytest.importorskip("rclpy")
+pytest.importorskip("rclpy")
 cv2 = pytest.importorskip("cv2")
 onnx = pytest.importorskip("onnx")
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped  # noqa: E402
+from listening import ListeningNode  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 
 import policies  # noqa: E402
@@ -27,7 +26,6 @@ from policies.observations import memory_specs, observation_size  # noqa: E402
 from policies.pictures import pinhole_view, preparation  # noqa: E402
 from policies.terms import TermConfig  # noqa: E402
 from robot_rl.nodes import image_messages, messages, qos  # noqa: E402
-from robot_rl.nodes.transport import without_shared_memory  # noqa: E402
 
 CAMERA = CameraModel(
     name="front", width=320, height=240, fx=300.0, fy=301.0, cx=161.0, cy=118.0,
@@ -91,22 +89,19 @@ def seeing_bundle(folder):
     return policies.write_bundle(folder, contents, onnx_bytes, inputs, expected.astype(np.float32), "# s\n", pictures)
 
 
-class Listener:
-    """A ROS node in a thread that keeps the newest message of each topic."""
+class Listener(ListeningNode):
+    """Keeps the newest message of each topic."""
+
+    poll = 0.02
 
     def __init__(self, domain):
-        without_shared_memory()
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node("listener", context=self.context)
+        super().__init__("listener", domain)
         self.newest, self.counts, self.delays = {}, {}, []
         self.values = {}
         self.tool = self.node.create_publisher(PoseStamped, "tool_pose", 10)
-        self.stop = threading.Event()
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, 10)
         self.node.create_timer(0.01, self._publish_tool)
-        self.thread = threading.Thread(target=self._spin, daemon=True)
-        self.thread.start()
+        self.start()
 
     def listen(self, message_type, topic, profile=qos.SENSOR_READER):
         def keep(message):
@@ -127,24 +122,8 @@ class Listener:
         stamped = image_messages.pose_message(BASE_T_TOOL, np.zeros((6, 6)), time.time(), "base")
         self.tool.publish(PoseStamped(header=stamped.header, pose=stamped.pose.pose))
 
-    def _spin(self):
-        executor = SingleThreadedExecutor(context=self.context)
-        executor.add_node(self.node)
-        while not self.stop.is_set():
-            executor.spin_once(timeout_sec=0.02)
-        executor.shutdown()
-
-    def wait(self, condition, what, timeout=30.0):
-        deadline = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < deadline, f"no {what}; have {sorted(self.newest)}"
-            time.sleep(0.02)
-
-    def close(self):
-        self.stop.set()
-        self.thread.join(5.0)
-        self.node.destroy_node()
-        self.context.try_shutdown()
+    def known(self):
+        return f"have {sorted(self.newest)}"
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +168,7 @@ def test_pictures_and_poses_arrive(folder, processes, listener):
     }  # fmt: skip
     for topic, kind in kinds.items():
         listener.listen(kind, topic)
-    listener.wait(lambda: set(kinds) <= set(listener.newest), f"messages on {', '.join(kinds)}")
+    listener.wait(lambda: set(kinds) <= set(listener.newest), 30.0, f"messages on {', '.join(kinds)}")
 
     raw = image_messages.picture_from_image(listener.newest["camera/image_raw"])
     originals = [cv2.imread(str(folder / "pictures" / f"{index}.png")) for index in range(2)]
@@ -214,10 +193,10 @@ def test_pictures_and_poses_arrive(folder, processes, listener):
         assert np.all(np.linalg.eigvalsh(covariance[:3, :3]) > 0.99e-6)
         assert change @ np.linalg.solve(covariance, change) < 22.5  # 99.9 % of chi-square
 
-    listener.wait(lambda: {"camera", "markers"} <= set(listener.values), "diagnostics")
-    listener.wait(lambda: 7.0 < float(listener.values["camera"][1]["rate"]) < 12.0, "10 pictures per second")
+    listener.wait(lambda: {"camera", "markers"} <= set(listener.values), 30.0, "diagnostics")
+    listener.wait(lambda: 7.0 < float(listener.values["camera"][1]["rate"]) < 12.0, 30.0, "10 pictures per second")
     assert min(listener.delays) >= 0.0 and np.median(listener.delays) < 0.25
-    listener.wait(lambda: int(listener.values["markers"][1]["poses"]) > 0, "poses counted")
+    listener.wait(lambda: int(listener.values["markers"][1]["poses"]) > 0, 30.0, "poses counted")
     assert processes.end() == {"camera": 0, "markers": 0}
 
 

@@ -254,19 +254,35 @@ def test_set_points_stop(flying):
     assert np.linalg.norm(flying.state.linear_velocity) < 0.2
 
 
-def test_supervisor_killed(nodes, flying):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_supervisor_ends_in_flight(nodes, flying, number):
     """The vehicle's own watchdog levels, descends and lands it; a new supervisor does not arm by itself."""
     begin = time.time()
-    nodes.kill("supervisor")
+    nodes.signal("supervisor", number)
+    assert nodes.running.pop("supervisor").wait(5.0) == (-number if number == signal.SIGKILL else 0)
     flying.wait(lambda: "level" in flying.diagnostics["vehicle"][1]["watchdog"], 2.0, "watchdog level")
     flying.wait(lambda: "descending" in flying.diagnostics["vehicle"][1]["watchdog"], 2.0, "watchdog descent")
     flying.wait(lambda: flying.height < 0.01, 8.0, "landing")
     assert_upright_and_soft(flying, begin)
+    assert not any(stamp > begin + 0.2 for stamp, _ in flying.motors)
     nodes.start("supervisor", *SUPERVISOR)
     status = flying.wait(lambda: next((s for s in flying.statuses if s.stamp > begin), None), 20.0, "status")
     assert status.mode == "disarmed"
     time.sleep(0.5)
     assert flying.height < 0.01
+
+
+def test_supervisor_that_begins_in_flight_lets_it_land(nodes, flying):
+    """It says nothing to motors that it has never seen at rest, until the vehicle stands."""
+    nodes.kill("supervisor")
+    flying.wait(lambda: "level" in flying.diagnostics["vehicle"][1]["watchdog"], 2.0, "watchdog level")
+    begin = time.time()
+    nodes.start("supervisor", *SUPERVISOR)
+    flying.wait(lambda: any(s.stamp > begin for s in flying.statuses) and flying.height < 0.01, 20.0, "landing")
+    assert_upright_and_soft(flying, begin)
+    flying.wait(lambda: flying.motors[-1][0] > begin, 5.0, "commands")
+    first = next(stamp for stamp, _ in flying.motors if stamp > begin)
+    assert min(s.position[2] for stamp, s in flying.states if begin < stamp < first) < 0.05
 
 
 def test_all_end_cleanly(nodes, probe):

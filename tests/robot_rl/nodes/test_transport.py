@@ -53,3 +53,15 @@ def test_choice_of_the_user_is_kept():
     environment = dict(chosen)
     without_shared_memory(environment)
     assert environment == chosen
+
+
+def test_what_a_parent_has_set_for_itself_does_not_keep_shared_memory():
+    """A process without a range of its own that starts one with LOCALHOST: rmw_fastrtps would add shared memory."""
+    environment: dict[str, str] = {}
+    without_shared_memory(environment)
+    environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    without_shared_memory(environment)
+    assert Path(environment["FASTDDS_DEFAULT_PROFILES_FILE"]).is_file()
+    again = dict(environment)
+    without_shared_memory(again)
+    assert again == environment

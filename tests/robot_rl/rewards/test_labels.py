@@ -1,5 +1,6 @@
 """Labels: what the recording says, what a person corrects, and that neither is lost or mixed up."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -10,12 +11,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from scenes import SCHEMA, SIDE, record_scene, record_scenes
 
+from robot_rl.episodes import load_episodes
 from robot_rl.errors import UserError
 from robot_rl.hil.log import RecordLog
 from robot_rl.rewards.dataset import frames, load_labelled, split
 from robot_rl.rewards.label_page import contact_sheet
 from robot_rl.rewards.labeling import COLORS, Labeling
-from robot_rl.rewards.labels import FAILURE, SUCCESS, UNCLEAR, HandLabels, LabelRule, labels_path
+from robot_rl.rewards.labels import FAILURE, SUCCESS, UNCLEAR, HandLabels, LabelRule, default_labels, labels_path
 
 
 def test_the_end_of_a_success_is_positive_with_a_margin_before_it(tmp_path):
@@ -28,6 +30,19 @@ def test_the_end_of_a_success_is_positive_with_a_margin_before_it(tmp_path):
     data = frames([won, lost])
     assert data.labels.tolist() == [False] * 8 + [True] * 2 + [False] * 13
     np.testing.assert_array_equal(data.images["wrist"][8:10], won.images["wrist"][-2:])
+
+
+def test_a_simulators_word_counts_more_than_the_rule(tmp_path):
+    record_scenes(tmp_path / "run.log", [True], steps=8)
+    [episode] = load_episodes(tmp_path / "run.log")
+    done = np.array([0, 0, 0, 1, 1, 0, 1, 1], float)  # after each step: held, slipped, held again
+    told = dataclasses.replace(episode, info={"truth": done})
+    labels = [FAILURE, FAILURE, UNCLEAR, UNCLEAR, SUCCESS, SUCCESS, UNCLEAR, SUCCESS, SUCCESS]
+    assert default_labels(told, LabelRule(margin=2)).tolist() == labels
+    by_rule = default_labels(told, LabelRule(truth=False)).tolist()
+    assert by_rule == default_labels(episode, LabelRule()).tolist() != labels
+    partly = dataclasses.replace(episode, info={"truth": np.where(done > 0, np.nan, 0.0)})
+    assert default_labels(partly, LabelRule()).tolist() == by_rule
 
 
 def test_nobody_knows_how_a_cut_off_episode_went_on(tmp_path):

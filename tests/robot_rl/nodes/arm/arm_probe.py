@@ -6,22 +6,18 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from lifecycle_msgs.srv import ChangeState, GetState
-from rclpy.executors import SingleThreadedExecutor
+from listening import ListeningNode
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, String
-from std_srvs.srv import SetBool, Trigger
 
 from robot_rl.nodes import arm_messages, messages, qos
-from robot_rl.nodes.transport import without_shared_memory
 
 ROOT = Path(__file__).parents[4]
 PATIENCE = 100.0
@@ -138,18 +134,17 @@ def command_line(pid):
         return b""
 
 
-class ArmProbe:
+class ArmProbe(ListeningNode):
     """Listens in one namespace."""
 
+    answer_within = armed_within = 20.0
+    ask_again = 0.2
+
     def __init__(self, domain, namespace):
-        without_shared_memory()
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node("probe", context=self.context, namespace=namespace)
-        self.statuses, self.episodes, self.joints, self.tools, self.urdf = [], [], [], [], []
+        super().__init__("probe", domain, namespace)
+        self.episodes, self.joints, self.tools, self.urdf = [], [], [], []
         self.diagnostics, self.messages = {}, []
         self.namespace = namespace
-        self.stop = threading.Event()
 
         def note(message):
             for entry in message.status:
@@ -167,57 +162,13 @@ class ArmProbe:
         listen(JointState, "joint_states", lambda m: self.joints.append((time.time(), m)), qos.SENSOR_READER)
         listen(PoseStamped, "tool_pose", lambda m: self.tools.append(arm_messages.pose_from_message(m)), 10)
         listen(DiagnosticArray, "/diagnostics", note, qos.STATUS_READER)
-        self.thread = threading.Thread(target=self._spin, daemon=True)
-        self.thread.start()
+        self.start()
 
-    def _spin(self):
-        executor = SingleThreadedExecutor(context=self.context)
-        executor.add_node(self.node)
-        while not self.stop.is_set():
-            executor.spin_once(timeout_sec=0.05)
-        executor.shutdown()
-
-    def wait(self, condition, timeout, what):
-        deadline = time.monotonic() + timeout
-        while not (found := condition()):
-            last = self.statuses[-1] if self.statuses else "none"
-            assert time.monotonic() < deadline, (
-                f"no {what} within {timeout:g} s; last status: {last}; {self.diagnostics}"
-            )
-            time.sleep(0.005)
-        return found
-
-    def wait_mode(self, mode, timeout, since=0.0):
-        return self.wait(
-            lambda: next((s for s in self.statuses if s.mode == mode and s.stamp >= since), None), timeout, mode
-        )
+    def known(self):
+        return f"{super().known()}; {self.diagnostics}"
 
     def wait_message(self, words, timeout):
         return self.wait(lambda: next((m for m in self.messages if words in m), None), timeout, f"diagnostics: {words}")
-
-    def call(self, service_type, name, timeout=20.0, **request):
-        client = self.node.create_client(service_type, name)
-        try:
-            deadline = time.monotonic() + timeout
-            while not client.service_is_ready():
-                assert time.monotonic() < deadline, f"no service {name}"
-                time.sleep(0.02)
-            future = client.call_async(service_type.Request(**request))
-            while not future.done():
-                assert time.monotonic() < deadline, f"service {name} does not answer"
-                time.sleep(0.01)
-            return future.result()
-        finally:
-            self.node.destroy_client(client)
-
-    def trigger(self, name):
-        return self.call(Trigger, name)
-
-    def arm(self, timeout=20.0):
-        deadline = time.monotonic() + timeout
-        while not (answer := self.call(SetBool, "arm", data=True)).success:
-            assert time.monotonic() < deadline, f"not armed: {answer.message}"
-            time.sleep(0.2)
 
     def transition(self, node, number):
         """Ask for a transition by its number; whether it was done."""
@@ -249,13 +200,3 @@ class ArmProbe:
         publisher = self.node.create_publisher(TwistStamped, "command/twist", qos.command_publisher(0.05))
         self.wait(publisher.get_subscription_count, 10.0, "subscription to command/twist")
         return publisher
-
-    def modes(self, since=0.0):
-        found = [status.mode for status in list(self.statuses) if status.stamp >= since]
-        return [mode for index, mode in enumerate(found) if index == 0 or found[index - 1] != mode]
-
-    def close(self):
-        self.stop.set()
-        self.thread.join(5.0)
-        self.node.destroy_node()
-        self.context.try_shutdown()

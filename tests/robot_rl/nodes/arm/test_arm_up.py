@@ -85,6 +85,7 @@ def test_nothing_arms_by_itself(bring_up):
 def test_ctrl_c_while_it_moves(bring_up, times):
     running = bring_up("policy:=arm-reach", "task:=arm-reach", "arm:=true").attach()
     running.probe.wait_mode("active", PATIENCE)
+    assert running.client.status().mode == "active"  # open before the end: what is open stays readable after it
     for _ in range(times):
         running.up.process.send_signal(signal.SIGINT)
         time.sleep(0.02)

@@ -67,7 +67,7 @@ def test_a_manager_leads_a_policy_through_its_life(start, probe, processes):
     ("robot", "policy", "words"),
     [
         ("ur5e", "arm-reach", "robot 'ur5e' has no actuator 'joint1'; it has shoulder_pan_joint"),
-        ("panda", "quadrotor-hover", "the policy flies or moves a quadrotor, but robot 'panda' is a arm"),
+        ("panda", "quadrotor-hover", "the policy is for a robot of kind 'quadrotor', but 'panda' is of kind 'arm'"),
         ("panda", "no-such-bundle", "no policy bundle 'no-such-bundle'"),
         ("crazyflie", "arm-reach", "crazyflie is a quadrotor; an arm is needed"),
     ],

@@ -1,5 +1,6 @@
 """The driver of arms under ros2_control: a stand-in of its controllers on one side, the driver on the other."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from arm_probe import ArmProbe  # noqa: E402
+from bridging import bridged, start_bridge  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import Float64MultiArray  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
@@ -25,7 +27,7 @@ from policies.types import CartesianTwist, JointPositions, JointTorques  # noqa:
 from robot_rl.nodes.messages import to_stamp  # noqa: E402
 from robot_rl.planes.client import PlanesClient  # noqa: E402
 from robot_rl.planes.settings import ControlConfig, to_json  # noqa: E402
-from robot_rl.ros2_control import BridgedArm, BridgedConfig, open_driver  # noqa: E402
+from robot_rl.ros2_control import open_driver  # noqa: E402
 
 ARM = load_arm("ur5e")
 NAMES = ARM.interface.actuators
@@ -84,18 +86,10 @@ def trajectory_driver(robot, processes):
 
 
 def connect(robot, processes, *parameters):
-    namespace = robot.probe.namespace
     robot.silent, robot.names = False, [*SHUFFLED, "robotiq_joint"]
     robot.positions = dict(zip(NAMES, ARM.home.tolist(), strict=True))
-    code = (
-        f"import sys; sys.argv += ['-r', '__ns:=/{namespace}']; "
-        "from robot_rl.nodes.process import start; sys.exit(start('ros2_control'))"
-    )
-    with SlotFolder(f"{namespace}.ur5e") as slots:
-        processes.start("ros2_control", "robot:=ur5e", "joint_states:=joint_states", *parameters, code=code)
-        with BridgedArm(ARM, BridgedConfig(folder=str(slots.path), timeout=60.0)) as driver:
-            yield driver
-        assert processes.end() == {"ros2_control": 0}
+    with bridged(processes, robot.probe.namespace, ARM, *parameters) as driver:
+        yield driver
 
 
 def test_positions_go_by_name_and_come_back(robot, driver):
@@ -175,6 +169,14 @@ def test_joints_in_no_order_are_refused(processes):
     assert "command_joints is elbow_joint; expected each of shoulder_pan_joint" in processes.log("ros2_control")
 
 
+@pytest.mark.skipif(importlib.util.find_spec("control_msgs") is not None, reason="control_msgs is installed")
+def test_the_action_without_its_type_is_one_sentence(processes):
+    process = processes.start("ros2_control", "robot:=ur5e", "controller:=action")
+    assert process.wait(60.0) == 1
+    log = processes.log("ros2_control")
+    assert "control_msgs is not installed" in log and "controller:=trajectory" in log and "Traceback" not in log
+
+
 def test_no_node_is_one_sentence(tmp_path):
     with SlotFolder(f"nobody{os.getpid()}") as slots:
         driver = open_driver(ARM, {"folder": str(slots.path), "timeout": "0.1"})
@@ -190,14 +192,8 @@ def test_a_person_moves_the_arm_through_the_control_process(robot, processes, en
     robot.positions = dict(zip(NAMES, ARM.home.tolist(), strict=True))
     namespace = robot.probe.namespace
     with SlotFolder(f"{namespace}.ur5e") as slots, closing(PlanesClient(slots.path, 6)) as client:
-        code = (
-            f"import sys; sys.argv += ['-r', '__ns:=/{namespace}']; "
-            "from robot_rl.nodes.process import start; sys.exit(start('ros2_control'))"
-        )
-        processes.start(
-            "ros2_control", "robot:=ur5e", "joint_states:=joint_states", "command_topic:=commands",
-            f"command_joints:=[{', '.join(SHUFFLED)}]", code=code,
-        )  # fmt: skip
+        order = f"command_joints:=[{', '.join(SHUFFLED)}]"
+        start_bridge(processes, namespace, "command_topic:=commands", order)
         config = ControlConfig(
             folder=str(slots.path), robot="ur5e", driver="ros2_control",
             driver_settings={"folder": str(slots.path), "timeout": "60"},

@@ -83,4 +83,4 @@ def test_a_missing_device_is_one_sentence(processes):
 def test_an_unknown_device_is_one_sentence(processes):
     process = processes.start("teleop", "device:=joystick")
     assert process.wait(60.0) == 1
-    assert "parameter device is 'joystick'; choose keyboard or gamepad" in processes.log("teleop")
+    assert "unknown device 'joystick'; known: keyboard, gamepad, spacemouse" in processes.log("teleop")
