@@ -40,9 +40,26 @@ class Worker:
         self.process.wait()
 
 
-def acknowledged(folder):
+def status_of(folder, key):
     path = folder / "status.json"
-    return json.loads(path.read_text())["acknowledged"] if path.exists() else 0
+    return json.loads(path.read_text())[key] if path.exists() else 0
+
+
+def number_in(path):
+    return int(path.read_text()) if path.exists() else 0
+
+
+def versions_taken(folder):
+    path = folder / "versions.txt"
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def wait_until(condition, timeout=60.0):
+    """Wait for what a process will do in its own time: how fast it starts is the machine's business."""
+    until = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -65,21 +82,30 @@ def test_no_kill_loses_or_doubles_a_record(tmp_path, kills, lives, total, bad):
     learner = Worker(tmp_path, "learner", tmp_path, port)
     actor = Worker(tmp_path, "actor", tmp_path, proxy.port, total, 0.04)
     try:
-        for kill in range(2 * kills):
+        for _ in range(kills):
+            stored = status_of(tmp_path, "count")
             time.sleep(moments.uniform(*lives))
-            worker = (actor, learner)[kill % 2]
-            worker.kill()
+            # In the middle of an episode: each life begins one of its own.
+            wait_until(
+                lambda s=stored: (count := status_of(tmp_path, "count")) == total or 0 < (count - s) % LENGTH < 18
+            )
+            actor.kill()
             time.sleep(moments.uniform(0.0, 0.2))
-            worker.start()
-        until = time.monotonic() + 60.0
-        while time.monotonic() < until and acknowledged(tmp_path) < total:
-            time.sleep(0.05)
-        assert acknowledged(tmp_path) == total
+            actor.start()
+            published = number_in(tmp_path / "published.txt")
+            time.sleep(moments.uniform(*lives))
+            wait_until(lambda p=published: number_in(tmp_path / "published.txt") > p)
+            learner.kill()
+            time.sleep(moments.uniform(0.0, 0.2))
+            learner.start()
+        wait_until(lambda: status_of(tmp_path, "acknowledged") == total)
         known = tmp_path / "known.txt"
-        while time.monotonic() < until and int(known.read_text()) < total:
-            time.sleep(0.05)
+        wait_until(lambda: number_in(known) == total)
+        # Learning goes on: the actor takes what the learner published after all kills.
+        published = number_in(tmp_path / "published.txt")
+        wait_until(lambda: max(versions_taken(tmp_path), default=0) > published)
         time.sleep(0.5)
-        assert int(known.read_text()) == total  # what the learner has in memory: each record once
+        assert number_in(known) == total  # what the learner has in memory: each record once
     finally:
         actor.kill()
         learner.kill()
@@ -97,9 +123,8 @@ def test_no_kill_loses_or_doubles_a_record(tmp_path, kills, lives, total, bad):
     cut_off = sum(b.episode != a.episode and not a.ended for a, b in zip(stored, stored[1:], strict=False))
     assert 0 < cut_off <= kills, f"{cut_off} of {total // LENGTH} episodes were cut off by {kills} kills"
     # Weights: the actor checks each that it takes, and ends with an error if one is not whole.
-    versions = [int(line) for line in (tmp_path / "versions.txt").read_text().split()]
+    versions = versions_taken(tmp_path)
     assert versions == sorted(versions)
-    assert len(set(versions)) > 1
     for output in (tmp_path / "actor.txt", tmp_path / "learner.txt"):
         assert "Traceback" not in output.read_text()
     assert proxy.broken > 0
