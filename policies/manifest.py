@@ -114,6 +114,9 @@ class Manifest:
     """What of each camera's picture that is; all of it, resized, for a camera that is not named."""
     execution: Execution = Execution()
     """How the network is run from step to step: chunks, memory, noise."""
+    controller: Mapping[str, Any] = field(default_factory=dict)
+    """What an arm's controller was set to in training: fields of `hardware.controllers.arm_config.ArmControllerConfig`
+    by name, as JSON data; those that are absent have their defaults there."""
 
     def view(self, camera: str) -> View:
         """What the network sees of a camera's picture."""
@@ -202,6 +205,8 @@ def to_json(manifest: Manifest) -> str:
         del data["views"]
     if manifest.execution == Execution():
         del data["execution"]
+    if not data["controller"]:
+        del data["controller"]
     return json.dumps(data, indent=2) + "\n"
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tyro.conf import Positional
 
 import policies
+from hardware.controllers.arm_config import ArmControllerConfig
 from hardware.descriptions import load_description
 from policies import observations
 from policies.actions import action_size
@@ -29,6 +30,7 @@ from robot_rl.export_c.writer import write_c
 from robot_rl.runs import restore
 from sim.factory import build_env
 from sim.tasks import Task
+from sim.tasks.arm import ArmTask
 
 VECTORS = 128
 """Stored observations per bundle."""
@@ -223,10 +225,20 @@ def export_bundle(
         images=shapes,
         views=_views(task, shapes),
         execution=execution_of(network),
+        controller=_controller(task),
     )
     onnx = to_onnx(network, manifest.observation_size)
     pictures = {camera: stored.numpy() for camera, stored in images.items()}
     return policies.write_bundle(folder, manifest, onnx, inputs.numpy(), expected, _card(manifest), pictures, state)
+
+
+def _controller(task: Task) -> dict[str, Any]:
+    """What the task sets of its arm's controller, as JSON data; the robot's shall be set alike."""
+    if not isinstance(task, ArmTask):
+        return {}
+    set_here = dataclasses.asdict(task.controller)
+    usual = dataclasses.asdict(ArmControllerConfig())
+    return {name: value for name, value in set_here.items() if value != usual[name]}
 
 
 def _views(task: Task, shapes: Mapping[str, tuple[int, int]]) -> dict[str, View]:

@@ -15,21 +15,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
 from array_api_compat import array_namespace, device
 
+from hardware.controllers.arm_config import ArmControllerConfig
 from hardware.controllers.cartesian_impedance import (
-    ImpedanceGains,
     cartesian_impedance,
     impedance_arrays,
     pose_error,
     saturate,
 )
 from hardware.controllers.gripper import move_width, width_from_command
-from hardware.controllers.joint_impedance import JointImpedanceGains, joint_impedance, joint_impedance_arrays
+from hardware.controllers.joint_impedance import joint_impedance, joint_impedance_arrays
 from hardware.controllers.joint_position import BatchInterpolator, joint_limits, symmetric_limit
 from hardware.controllers.single_arm import Ramp, SingleArm, ramp_of_twist
 from hardware.descriptions.arm import ArmDescription
@@ -47,38 +46,6 @@ _STATE = (
 """What lasts from tick to tick."""
 _RAMP = ("_start", "_end", "_way", "_turn", "_twist")
 """What of it a twist sets."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArmControllerConfig:
-    """Gains of every mode and bounds of the targets."""
-
-    compliant: ImpedanceGains = field(default_factory=ImpedanceGains)
-    """Cartesian gains to run with: contact forces stay small."""
-    precise: ImpedanceGains = field(
-        default_factory=lambda: ImpedanceGains(
-            translational_stiffness=(3000.0, 3000.0, 3000.0),
-            rotational_stiffness=(250.0, 250.0, 250.0),
-            clip_lower=(-0.03, -0.03, -0.03, -0.2, -0.2, -0.2),
-            clip_upper=(0.03, 0.03, 0.03, 0.2, 0.2, 0.2),
-        )
-    )
-    """Cartesian gains for resets and scripted motion in free space."""
-    joint: JointImpedanceGains = field(default_factory=JointImpedanceGains)
-    """Gains of joint position commands."""
-    joint_limit_fraction: float = 0.5
-    """Share of the limits of velocity, acceleration and jerk that joint references use. Inertia is not fed forward:
-    a Panda's joints lag up to 0.03 rad behind references that start and stop at the default, more at a larger share."""
-    joint_limit_margin: float = 0.05
-    """rad that joint references keep from the position limits; more than that lag."""
-    posture: tuple[float, ...] | None = None
-    """rad per joint, where the nullspace draws the arm; None: the description's home."""
-    workspace_lower: tuple[float, float, float] | None = None
-    """m, base frame: targets of the tool are kept above it along each axis; None: no bound."""
-    workspace_upper: tuple[float, float, float] | None = None
-    """m, base frame: targets of the tool are kept below it; None: no bound."""
-    torque_hold_periods: float = 3.0
-    """Periods after which a torque command is given up and the pose is held."""
 
 
 class ArmController:
@@ -265,6 +232,13 @@ class ArmController:
         end = start + period * linear
         if self._workspace is not None:
             end = xp.minimum(xp.maximum(end, self._workspace[0]), self._workspace[1])
+        if self._slow is not None:
+            lower, upper, speed = self._slow
+            beyond = start - xp.minimum(xp.maximum(start, lower), upper)
+            reach = xp.sqrt(xp.sum(beyond * beyond, axis=-1, keepdims=True)) + period * speed
+            way = end - start
+            length = xp.sqrt(xp.sum(way * way, axis=-1, keepdims=True))
+            end = start + way * xp.minimum(reach / xp.maximum(length, reach), self._one)
         rate = xp.sqrt(xp.sum(angular * angular, axis=-1, keepdims=True))
         axis = angular / xp.where(rate > 0.0, rate, xp.ones_like(rate))
         return {
@@ -367,6 +341,7 @@ class ArmController:
             kinematics.tool_orientation.ravel().tolist(),
             single.clip,
             None if self._workspace is None else (self._workspace[0].tolist(), self._workspace[1].tolist()),
+            None if self._slow is None else (self._slow[0].tolist(), self._slow[1].tolist(), self._slow[2]),
             period,
         )
         single.follow(ramp, period)
@@ -429,10 +404,16 @@ class ArmController:
         self._posture, self._torque_limit, self._torque_rate_limit = (array(value) for value in self._constants)
         gripper = self.description.gripper
         self._max_width, self._max_speed = (gripper.max_width, gripper.max_speed) if gripper else (0.0, 0.0)
-        lower, upper = self.config.workspace_lower, self.config.workspace_upper
-        self._workspace = None
-        if lower is not None or upper is not None:
-            self._workspace = (array(lower or (-np.inf,) * 3), array(upper or (np.inf,) * 3))
+
+        def box(lower: tuple[float, ...] | None, upper: tuple[float, ...] | None) -> tuple[Array, Array]:
+            return array(lower or (-np.inf,) * 3), array(upper or (np.inf,) * 3)
+
+        config = self.config
+        lower, upper = config.workspace_lower, config.workspace_upper
+        self._workspace = None if lower is None and upper is None else box(lower, upper)
+        self._slow: tuple[Array, Array, float] | None = None
+        if config.slow_speed is not None:
+            self._slow = (*box(config.slow_lower, config.slow_upper), config.slow_speed)
         self._update_gains()
 
     def _update_gains(self) -> None:

@@ -44,6 +44,7 @@ def ramp_of_twist(
     orientation: Numbers,
     clip: tuple[Numbers, Numbers],
     workspace: tuple[Numbers, Numbers] | None,
+    slow: tuple[Numbers, Numbers, float] | None,
     period: float,
 ) -> Ramp:
     """The reference that a twist (6) asks for, see `ArmController`; `end` (7) is that of the reference before."""
@@ -62,16 +63,23 @@ def ramp_of_twist(
     start = [p + s for p, s in zip(position, shift, strict=True)]
     begin = _multiply(_from_rotation_vector(tilt), orientation)
     turned = _multiply(_from_rotation_vector([period * v for v in angular]), begin)
-    length = math.sqrt(sum(v * v for v in turned))
+    norm = math.sqrt(sum(v * v for v in turned))
     goal = [s + period * v for s, v in zip(start, linear, strict=True)]
     if workspace is not None:
         goal = [min(max(g, low), high) for g, low, high in zip(goal, *workspace, strict=True)]
+    if slow is not None:
+        lower, upper, speed = slow
+        inside = [min(max(s, low), high) for s, low, high in zip(start, lower, upper, strict=True)]
+        reach = math.dist(start, inside) + period * speed
+        length = math.dist(start, goal)
+        if length > reach:
+            goal = [s + (g - s) * (reach / length) for s, g in zip(start, goal, strict=True)]
     way = [g - s for g, s in zip(goal, start, strict=True)]
     rate = math.sqrt(sum(v * v for v in angular))
     axis = [v / rate if rate > 0.0 else v for v in angular]
     return Ramp(
         start=start + begin,
-        end=goal + [v / length for v in turned],
+        end=goal + [v / norm for v in turned],
         way=way,
         turn=[0.5 * period * rate, *axis],
         twist=[w / period for w in way] + angular,

@@ -28,7 +28,7 @@ from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.publishers import FirstPublisher, source_of
 from robot_rl.nodes.running import NodeError, run
 from robot_rl.planes.client import PlanesClient, Request, Status
-from robot_rl.planes.settings import ControlConfig, arm_envelope
+from robot_rl.planes.settings import ControlConfig, arm_controller, arm_envelope
 
 _LEVELS = {"idle": DiagnosticStatus.OK, "armed": DiagnosticStatus.OK, "active": DiagnosticStatus.OK}
 _STILL = 0.5
@@ -301,7 +301,12 @@ def control_config(config: SupervisorConfig, robot: policies.RobotInterface) -> 
     if not config.policy:
         return ControlConfig(**common, policy_rate_hz=1.0 / config.twist_period)
     manifest = policies.load(config.policy, robot=robot).manifest
-    return ControlConfig(**common, policy_rate_hz=manifest.control_rate_hz, envelope=arm_envelope(manifest))
+    return ControlConfig(
+        **common,
+        policy_rate_hz=manifest.control_rate_hz,
+        envelope=arm_envelope(manifest),
+        controller=arm_controller(manifest),
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

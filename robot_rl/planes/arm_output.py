@@ -10,7 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from hardware.controllers.arm import ArmController, ArmControllerConfig
+from hardware.controllers.arm import ArmController
+from hardware.controllers.arm_config import ArmControllerConfig
 from hardware.controllers.cartesian_impedance import pose_error
 from hardware.controllers.differential_ik import differential_ik
 from hardware.controllers.gripper import width_from_command

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from hardware.controllers.arm import ArmControllerConfig
+from hardware.controllers.arm_config import ArmControllerConfig
 from hardware.realtime.scheduling import RealtimeConfig
 from hardware.safety.arm_envelope import envelope_from_dict
 from policies.manifest import Manifest
@@ -147,6 +147,19 @@ def arm_envelope(manifest: Manifest) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"policy {manifest.name!r}: envelope.arm: {error}") from error
     return limits
+
+
+def arm_controller(manifest: Manifest) -> ArmControllerConfig:
+    """What a bundle says about the controller that its policy was trained with; the defaults where it says nothing.
+
+    Raises:
+        ValueError: There is no such setting, or its value is of no use.
+    """
+    try:
+        controller: ArmControllerConfig = _build(ArmControllerConfig, manifest.controller)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"policy {manifest.name!r}: controller: {error}") from error
+    return controller
 
 
 def to_json(config: Any) -> str:

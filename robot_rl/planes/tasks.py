@@ -16,6 +16,7 @@ from robot_rl.planes.settings import (
     SceneConfig,
     SimulationConfig,
     WireConfig,
+    arm_controller,
     arm_envelope,
 )
 from robot_rl.planes.simulated_scene import task_of
@@ -70,9 +71,11 @@ def planes_of_task(
     manifest = policies.load(bundle).manifest if bundle else None
     rate = found.control_rate_hz if manifest is None else manifest.control_rate_hz
     envelope = {} if manifest is None else arm_envelope(manifest)
+    # Bundles from before they carried it were trained with the task's.
+    controller = arm_controller(manifest) if manifest is not None and manifest.controller else found.controller
     return PlanesConfig(
         name=name,
-        control=ControlConfig(robot=found.robot, policy_rate_hz=rate, controller=found.controller, envelope=envelope),
+        control=ControlConfig(robot=found.robot, policy_rate_hz=rate, controller=controller, envelope=envelope),
         simulation=SimulationConfig(scene=scene, wire=wire or WireConfig()),
         policy=PolicyConfig(robot=found.robot, bundle=bundle, native=native) if bundle else None,
     )

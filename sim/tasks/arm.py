@@ -17,7 +17,7 @@ import torch
 from array_api_compat import array_namespace
 from torch import Tensor
 
-from hardware.controllers.arm import ArmControllerConfig
+from hardware.controllers.arm_config import ArmControllerConfig
 from policies.actions import ActionConfig
 from policies.manifest import Envelope
 from policies.terms import TermConfig

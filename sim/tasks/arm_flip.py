@@ -16,7 +16,7 @@ import torch
 from array_api_compat import array_namespace
 from torch import Tensor
 
-from hardware.controllers.arm import ArmControllerConfig
+from hardware.controllers.arm_config import ArmControllerConfig
 from hardware.controllers.cartesian_impedance import ImpedanceGains
 from hardware.controllers.differential_ik import solve_pose
 from hardware.descriptions import load_arm

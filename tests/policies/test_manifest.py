@@ -38,7 +38,7 @@ def test_schema_and_dataclass_have_the_same_fields_required_unless_they_have_a_d
     fields = {f.name for f in dataclasses.fields(item)}
     assert set(schema["properties"]) == fields
     optional = {
-        Manifest: {"images", "views", "execution"},
+        Manifest: {"images", "views", "execution", "controller"},
         Execution: {f.name for f in dataclasses.fields(Execution)},
         Envelope: {"arm", "rules"},
     }.get(item, set())
@@ -56,6 +56,13 @@ def test_a_manifest_survives_the_round_trip(maker, data):
     assert dataclasses.replace(read, files={}) == maker.manifest
     assert json.loads(manifest.to_json(read)) == data
     hash(read.envelope)  # tuples all the way down: nothing that a reader could change
+
+
+def test_settings_of_a_controller_are_optional_and_survive_the_round_trip(data):
+    assert "controller" not in data
+    data["controller"] = {"slow_speed": 0.03, "slow_upper": [1.0, 1.0, 0.1]}
+    assert manifest.schema_violations(data) == []
+    assert json.loads(manifest.to_json(manifest.from_json(data))) == data
 
 
 def test_an_envelope_of_an_arm_is_optional_and_survives_the_round_trip(data):

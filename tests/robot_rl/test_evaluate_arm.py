@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import policies
+from hardware.controllers.arm_config import ArmControllerConfig
 from policies.observations import observation_size
 from robot_rl import export
 from robot_rl.errors import UserError
@@ -98,7 +99,9 @@ def test_a_bundle_runs_as_it_does_as_a_network(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(export, "_SAMPLED_PERIODS", 2)
     task = task_with()
     network = TanhPolicy(observation_size(task.terms), 3, (8,), initial_action=0.3)
+    task = dataclasses.replace(task, controller=ArmControllerConfig(slow_speed=0.5, slow_upper=(1.0, 1.0, 0.2)))
     folder = export.export_bundle(tmp_path / "some", "some", task, network, {"algorithm": "none"}, {})
+    assert policies.load(folder).manifest.controller == {"slow_speed": 0.5, "slow_upper": [1.0, 1.0, 0.2]}
     result = run_arm(policies.load(folder), task, task.randomization, 3, 4, "mujoco")
     expected = torch.zeros(3)
     from sim.factory import build_env

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hardware.controllers.arm import ArmController, ArmControllerConfig
+from hardware.controllers.arm import ArmController
+from hardware.controllers.arm_config import ArmControllerConfig
 from hardware.controllers.cartesian_impedance import ImpedanceGains
 from hardware.descriptions import load_arm
 from hardware.kinematics import ArmKinematics, forward_kinematics
@@ -134,6 +135,32 @@ def test_the_workspace_bounds_the_target(walled_arm, panda):
     steps = drive(arm, controller, [0.0, 0.3, 0.0, 0.0, 0.0, 0.0], 12)
     assert controller.target_pose[1] == 0.2
     assert steps[-1].position[1] == pytest.approx(0.2, abs=2e-3)
+
+
+def test_the_tool_arrives_slowly_in_a_slow_zone_and_goes_through_it_slowly(walled_arm, panda):
+    arm, controller = make(walled_arm, panda)
+    top = float(arm.kinematics.tool_position[2]) - 0.05
+    config = ArmControllerConfig(slow_speed=0.03, slow_upper=(10.0, 10.0, top))
+    arm, controller = make(walled_arm, panda, config)
+    steps = drive(arm, controller, [0.0, 0.0, -0.2, 0.0, 0.0, 0.0], 12)
+    heights = np.array([step.position[2] for step in steps])
+    speeds = -np.gradient(heights, 0.002)
+    assert speeds.max() > 0.15
+    # A compliant arm needs some millimetres to become as slow as its reference.
+    assert 0.02 < speeds[heights < top - 0.012].mean() < 0.035
+    assert speeds[heights < top - 0.012].max() < 0.06
+    before = arm.kinematics.tool_position
+    drive(arm, controller, [0.3, 0.0, 0.0, 0.0, 0.0, 0.0], 5)  # sideways too
+    assert np.linalg.norm(arm.kinematics.tool_position - before) < 0.5 * 0.035
+    drive(arm, controller, [0.0, 0.0, 0.2, 0.0, 0.0, 0.0], 12)  # and out of it
+    assert arm.kinematics.tool_position[2] > top
+
+
+def test_a_slow_zone_has_a_speed():
+    with pytest.raises(ValueError, match="slow_speed is -1"):
+        ArmControllerConfig(slow_speed=-1.0)
+    with pytest.raises(ValueError, match="give its slow_speed"):
+        ArmControllerConfig(slow_upper=(1.0, 1.0, 0.1))
 
 
 def test_gain_sets_and_scales_change_the_stiffness(walled_arm, panda):

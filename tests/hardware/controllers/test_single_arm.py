@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hardware.controllers.arm import ArmController, ArmControllerConfig
+from hardware.controllers.arm import ArmController
+from hardware.controllers.arm_config import ArmControllerConfig
 from hardware.controllers.single_arm import solve_spd
 from hardware.descriptions import load_arm
 from hardware.kinematics import forward_kinematics
@@ -72,14 +73,17 @@ def test_one_arm_and_a_batch_agree_on_targets_bounds_grippers_and_what_is_refuse
     description = load_arm("panda")
     tool = forward_kinematics(description, description.home).tool_position
     config = ArmControllerConfig(
-        workspace_lower=tuple(tool - [0.01, 1.0, 0.005]), workspace_upper=tuple(tool + [0.01, 0.002, 1.0])
+        workspace_lower=tuple(tool - [0.01, 1.0, 0.005]),
+        workspace_upper=tuple(tool + [0.01, 0.002, 1.0]),
+        slow_speed=0.05,
+        slow_lower=tuple(tool - [1.0, 0.0, 1.0]),
     )
     rng = np.random.default_rng(1)
     one, many = ArmController(description, config, (1,)), ArmController(description, config, (2,))
     for controller, count in ((one, 1), (many, 2)):
         joints = np.tile(description.home, (count, 1))
         controller.reset(forward_kinematics(description, joints), joints)
-    bounded = 0
+    bounded = slowed = 0
     for period in range(12):
         q = description.home + 0.02 * rng.normal(size=7)
         values = rng.uniform(-0.3, 0.3, 6) * (rng.random(6) < 0.6)
@@ -96,6 +100,8 @@ def test_one_arm_and_a_batch_agree_on_targets_bounds_grippers_and_what_is_refuse
             assert refused.all() == (period == 4)
         np.testing.assert_allclose(one.target_pose[0], many.target_pose[0], atol=1e-12)
         bounded += bool((one.target_pose[0, :3] >= config.workspace_upper).any())
+        way = np.linalg.norm(one.state()["_way"])
+        slowed += bool(way < 0.99 * 0.1 * np.linalg.norm(values[:3]))
         for _ in range(7):
             widths = []
             for controller, count in ((one, 1), (many, 2)):
@@ -109,6 +115,7 @@ def test_one_arm_and_a_batch_agree_on_targets_bounds_grippers_and_what_is_refuse
             for name in ("_start", "_end", "_way", "_turn", "_twist", "_share", "_previous"):
                 np.testing.assert_allclose(states[0][name][0], states[1][name][0], atol=1e-10, err_msg=name)
     assert bounded, "no target came to the workspace's bound: the test says nothing of it"
+    assert slowed, "no target was in the slow zone: the test says nothing of it"
 
 
 def test_the_written_out_solution_is_numpy_s_down_to_singular_postures():

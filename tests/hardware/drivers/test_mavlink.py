@@ -96,7 +96,7 @@ def test_it_hovers_through_the_wire(port, firmware, state):
 
 def test_stamps_are_measurement_times_on_our_clock(port):
     """The vehicle's clock is far off and its link takes 2 ms and more: stamps are right within the link's delay."""
-    with MavlinkVehicle(port, delay=0.005, jitter=0.01, clock_offset=5000.0) as vehicle, driver_on(port) as driver:
+    with MavlinkVehicle(port, delay=0.005, jitter=0.01, clock_offset=-5000.0) as vehicle, driver_on(port) as driver:
         assert wait(lambda: driver.read().details["clock"] == "timesync", 2.0)
         time.sleep(1.0)
         ages, heard = [], 0.0

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hardware.controllers.arm import ArmControllerConfig
+from hardware.controllers.arm_config import ArmControllerConfig
 from hardware.descriptions import load_arm
 from hardware.drivers.driver import ArmSample, Capabilities, DriverError
 from hardware.kinematics import forward_kinematics

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from hardware.controllers.arm import ArmControllerConfig
+from hardware.controllers.arm_config import ArmControllerConfig
 from policies.types import CartesianTwist
 from robot_rl.nodes.process import is_running
 from robot_rl.planes.processes import Planes, PlanesConfig, PlanesError

@@ -5,21 +5,25 @@ import shutil
 
 import pytest
 
+from hardware.controllers.cartesian_impedance import ImpedanceGains
+from hardware.descriptions import load_arm
 from hardware.safety.arm_envelope import envelope_from_dict
 from policies.bundle import BundleError, find_bundle
+from robot_rl.nodes.arm_supervisor import SupervisorConfig, control_config
 from robot_rl.planes.tasks import planes_of_task
 
 
 @pytest.fixture
 def bundle(tmp_path):
-    """Limits → a copy of a shipped bundle with them."""
+    """Limits, settings of the controller → a copy of a shipped bundle with them."""
 
-    def make(**limits):
+    def make(controller=None, **limits):
         folder = tmp_path / "bundle"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(find_bundle("arm-reach"), folder)
         contents = json.loads((folder / "manifest.json").read_text())
         contents["envelope"]["arm"] = limits
+        contents["controller"] = controller or {}
         (folder / "manifest.json").write_text(json.dumps(contents))
         return str(folder)
 
@@ -37,6 +41,30 @@ def test_a_bundles_limits_go_to_the_control_process(bundle):
     config = planes_of_task("arm-reach", bundle(table_height=0.0, contact_force=30.0, rules=[rule]))
     envelope = envelope_from_dict(config.control.envelope)
     assert (envelope.table_height, envelope.contact_force, envelope.rules[0].name) == (0.0, 30.0, "soft")
+
+
+def test_the_controller_of_training_goes_to_the_control_process(bundle):
+    given = {"compliant": {"clip_lower": [-0.001] * 6}, "slow_speed": 0.02, "slow_upper": [1.0, 1.0, 0.1]}
+    for control in (
+        planes_of_task("arm-reach", bundle(given)).control,
+        control_config(SupervisorConfig(policy=bundle(given)), load_arm("panda").interface),
+    ):
+        assert control.controller.compliant.clip_lower == (-0.001,) * 6
+        assert control.controller.compliant.clip_upper == ImpedanceGains().clip_upper
+        assert (control.controller.slow_speed, control.controller.slow_upper) == (0.02, (1.0, 1.0, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"stiffness": 3.0}, "ArmControllerConfig has no field 'stiffness'"),
+        ({"compliant": {"damping_ratio": "much"}}, "ImpedanceGains.damping_ratio is 'much'"),
+        ({"slow_speed": -0.1}, "slow_speed is -0.1 m/s"),
+    ],
+)
+def test_settings_of_no_controller_are_refused_by_name(bundle, given, says):
+    with pytest.raises(ValueError, match=f"controller: {says}"):
+        planes_of_task("arm-reach", bundle(given))
 
 
 def test_limits_that_protect_nothing_are_refused_by_name(bundle):

@@ -180,8 +180,28 @@ def test_static_force_is_bounded_by_the_controller() -> None:
     assert in_hole(env.view)[1].max() < 5e-5
 
 
+@pytest.mark.parametrize("manner", ["down", "hither and thither", "round and round"])
+def test_no_command_makes_more_force_than_the_limit(manner: str) -> None:
+    """Whatever a policy that has learned nothing yet asks for: the controller leads the tool slowly near the block."""
+    env = build(with_settings(TASK, {"force_limit": 1000.0}), 8)
+    env.reset()
+    generator = torch.Generator().manual_seed(3)
+    peak = torch.zeros(8)
+    for step in range(60):
+        action = torch.zeros(8, 4)
+        if manner == "hither and thither":
+            action = torch.sign(torch.randn(8, 4, generator=generator))
+        elif manner == "round and round":
+            action[:, 0], action[:, 1], action[:, 3] = math.sin(step / 3), math.cos(step / 3), (-1.0) ** step
+        action[:, 2] = torch.where(torch.rand(8, generator=generator) < 0.75, -1.0, action[:, 2])
+        env.step(action)
+        peak = torch.maximum(peak, env.view.peak_force["arm"])
+    assert peak.min() > 3.0, "the peg did not touch the block"
+    assert peak.max() < 36.0
+
+
 def test_too_much_force_loses_the_episode() -> None:
-    """Dropped on the block at full speed from 2 cm, the peg hits harder than the limit."""
+    """Pressed on the block with all its might, the peg makes more force than a lower limit allows."""
     env = build(starting_at((0.025, 0.0, -0.02), with_settings(TASK, {"force_limit": 12.0})), 4)
     env.reset()
     lost = torch.zeros(4, dtype=torch.bool)
