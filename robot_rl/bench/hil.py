@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ import numpy as np
 import tyro
 
 from policies.writing import write_text
+from robot_rl.bench import hil_speed
 from robot_rl.bench.training import run_cli
-from robot_rl.errors import unknown_name
+from robot_rl.errors import UserError, unknown_name
 from robot_rl.evaluate import evaluate
 from robot_rl.hil.config import ActorConfig, HilConfig
 from robot_rl.hil.operators import OperatorConfig
@@ -159,7 +161,10 @@ def run(config: HilBenchConfig, where: Mapping[str, Any]) -> dict[str, Any]:
     for name in config.cells:
         if name not in CELLS:
             raise unknown_name("cell", name, CELLS)
+    for name in config.cells:
         cell = CELLS[name]
+        if name == "flat-out" and "learner_alone" not in results:
+            results["learner_alone"] = hil_speed.measure()
         if cell.task not in experts:
             metrics = evaluate("expert", task_name=cell.task, episodes=config.episodes, seed=0)
             experts[cell.task] = {key: metrics[key] for key in ("success_rate", "cycle_time_s")}
@@ -258,5 +263,8 @@ if __name__ == "__main__":
     from robot_rl.bench.__main__ import where
 
     chosen = tyro.cli(HilBenchConfig, prog="python -m robot_rl.bench.hil")
-    run(chosen, where())
+    try:
+        run(chosen, where())
+    except UserError as error:
+        sys.exit(str(error))
     pages.write(chosen.out.parent)

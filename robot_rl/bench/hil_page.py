@@ -20,6 +20,15 @@ def section(part: Mapping[str, Any]) -> list[str]:
     lines.append("")
     for name, row in part.get("operators_alone", {}).items():
         lines += [f"The operator of {name}, driving alone: {row['success_rate']:.0%} of {row['episodes']} starts.", ""]
+    if alone := part.get("learner_alone"):
+        lines += [
+            "Updates per second of a learner on one core, nothing else running (batch 256, two critics 2 x 256):",
+            "",
+            f"| task | {' | '.join(next(iter(alone.values())))} |",
+            f"|---|{'---|' * len(next(iter(alone.values())))}",
+            *(f"| {name} | {' | '.join(f'{rate:.0f}' for rate in rates.values())} |" for name, rates in alone.items()),
+            "",
+        ]
     lines += [
         "Every run, with the learner's updates per CPU-second, and how far 99 % of the robot's periods, 0.1 s of its",
         "own time, are from what they should be:",

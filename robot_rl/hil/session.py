@@ -45,6 +45,7 @@ def run(config: HilConfig) -> int:
     console = Console(stderr=True)
     task = find_arm_task(config)
     folder = config.folder
+    make_algorithm(config, task)  # what is wrong with its settings is said here, and not by a process that dies of it
     prepare(config, folder)
     console.print(f"[b]{task.name}[/b] with {config.algorithm}, seed {config.seed}, in {folder}")
     if config.actor.operator != "scripted":

@@ -18,6 +18,8 @@ import policies
 from robot_rl import play
 from robot_rl.episodes import load_episodes
 from robot_rl.errors import UserError
+from robot_rl.hil import session
+from robot_rl.hil.algorithms.resfit import ResfitConfig
 from robot_rl.hil.config import ActorConfig, HilConfig, load, save, to_json
 from robot_rl.hil.frames import LogReader
 from robot_rl.hil.session import export, prepare, summary
@@ -126,6 +128,14 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path):
     prepare(config, tmp_path)
     with pytest.raises(UserError, match="other settings"):
         prepare(HilConfig(task="arm-reach", out=tmp_path, actor=ActorConfig(steps=200)), tmp_path)
+
+
+def test_a_base_policy_that_is_none_is_refused_before_anything_is_started(tmp_path: Path):
+    base = ResfitConfig(base=tmp_path / "nowhere")
+    config = HilConfig(task="arm-pick-lift", algorithm="resfit", resfit=base, out=tmp_path / "run")
+    with pytest.raises(UserError, match="nowhere cannot be a base policy"):
+        session.run(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_config_comes_back_from_its_file_as_it_was(tmp_path: Path):
