@@ -20,7 +20,7 @@ from tyro.conf import Positional
 
 import policies
 from robot_rl.errors import UserError, unknown_name
-from robot_rl.evaluate_arm import run_arm, with_action_of
+from robot_rl.evaluate_arm import as_trained, run_arm
 from robot_rl.evaluate_quadrotor import FlightSettings, fly
 from robot_rl.flight_policy import CONTROLLERS, load_flight_policy
 from robot_rl.robustness import robustness_rows, write_table
@@ -86,7 +86,7 @@ def _subject(bundle: str | Path, task_name: str, settings: Mapping[str, float], 
         if engine == "torch":
             raise UserError(f"engine 'torch' flies quadrotors; task {name!r} runs on mujoco or pybullet")
         task = set_task(task, settings)
-        task = with_action_of(task, policy)
+        task = as_trained(task, policy)
         chosen = {} if task.settings is None else dataclasses.asdict(task.settings)
         return _Subject(policy=policy, task=task, settings=chosen, flight=FlightSettings(), engine=engine or "mujoco")
     if policy is None:

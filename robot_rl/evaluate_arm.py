@@ -13,6 +13,7 @@ import policies
 from policies.actions import action_size
 from policies.types import ArmSetpoint, ArmState
 from robot_rl.errors import UserError
+from robot_rl.planes.settings import arm_controller
 from robot_rl.seeing import Looks, build_seen, seen_by, with_images
 from sim.randomization import RandomizationTerm
 from sim.tasks.arm import ArmTask
@@ -20,13 +21,20 @@ from sim.tasks.arm import ArmTask
 _SIDE_BY_SIDE = {"mujoco": 256, "pybullet": 50}
 
 
-def with_action_of(task: ArmTask, policy: policies.Policy | None) -> ArmTask:
-    """The task that takes a policy's actions as its bundle means them: in another frame, say, than the task's own.
+def as_trained(task: ArmTask, policy: policies.Policy | None) -> ArmTask:
+    """The task with actions and controller as a policy's bundle has them: another frame, say, or other gains.
 
     Raises:
-        UserError: The policy moves something else.
+        UserError: The policy moves something else, or its controller has settings that there are not.
     """
-    if policy is None or policy.manifest.action == task.action:
+    if policy is None:
+        return task
+    if policy.manifest.controller:
+        try:
+            task = dataclasses.replace(task, controller=arm_controller(policy.manifest))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    if policy.manifest.action == task.action:
         return task
     theirs = policy.manifest.action
     if theirs.name != task.action.name or action_size(theirs) != action_size(task.action):

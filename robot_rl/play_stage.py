@@ -11,7 +11,7 @@ from torch import Tensor
 
 import policies
 from robot_rl.errors import UserError
-from robot_rl.evaluate_arm import act, looks_of, with_action_of
+from robot_rl.evaluate_arm import act, as_trained, looks_of
 from robot_rl.seeing import build_seen, seen_by, with_images
 from sim.arm_environment import ArmEnv
 from sim.environment import QuadrotorEnv
@@ -75,7 +75,7 @@ class Actor:
                     f"{self.policy.manifest.robot.kind}; task {task.name!r} has a {kind}"
                 )
             if isinstance(task, ArmTask):
-                self.task = with_action_of(task, self.policy)
+                self.task = as_trained(task, self.policy)
 
     def begin(self) -> None:
         """A new episode."""

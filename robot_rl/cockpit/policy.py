@@ -11,7 +11,7 @@ import torch
 import policies
 from policies.actions import action_size
 from robot_rl.errors import UserError
-from robot_rl.evaluate_arm import act, with_action_of
+from robot_rl.evaluate_arm import act, as_trained
 from robot_rl.hil.plant import Moment, expert_action
 from robot_rl.seeing import with_images
 from sim.tasks.arm import ArmTask
@@ -90,7 +90,7 @@ def load_policy(name: str, task: ArmTask) -> tuple[policies.Policy | None, ArmTa
     policy = policies.load(name)
     if policy.manifest.robot.kind != "arm":
         raise UserError(f"bundle {name!r} moves a {policy.manifest.robot.kind}; task {task.name!r} has an arm")
-    return policy, with_action_of(task, policy), policy.manifest.images
+    return policy, as_trained(task, policy), policy.manifest.images
 
 
 def make_pilot(name: str, policy: policies.Policy | None, task: ArmTask) -> Pilot:

@@ -16,7 +16,7 @@ from policies.observations import observation_size
 from robot_rl import export
 from robot_rl.errors import UserError
 from robot_rl.evaluate import evaluate
-from robot_rl.evaluate_arm import run_arm
+from robot_rl.evaluate_arm import as_trained, run_arm
 from robot_rl.networks import TanhPolicy
 from sim.tasks import TASKS
 from sim.tasks.arm import ArmTask, ArmView
@@ -102,6 +102,7 @@ def test_a_bundle_runs_as_it_does_as_a_network(tmp_path: Path, monkeypatch: pyte
     task = dataclasses.replace(task, controller=ArmControllerConfig(slow_speed=0.5, slow_upper=(1.0, 1.0, 0.2)))
     folder = export.export_bundle(tmp_path / "some", "some", task, network, {"algorithm": "none"}, {})
     assert policies.load(folder).manifest.controller == {"slow_speed": 0.5, "slow_upper": [1.0, 1.0, 0.2]}
+    assert as_trained(task_with(), policies.load(folder)).controller == task.controller
     result = run_arm(policies.load(folder), task, task.randomization, 3, 4, "mujoco")
     expected = torch.zeros(3)
     from sim.factory import build_env
