@@ -37,6 +37,11 @@ VECTORS = 128
 _SAMPLED_PERIODS = 50
 _PICTURED_EPISODES = 8
 _C_TOLERANCE = 1e-5
+_FIRST = {
+    "quadrotor": "Before the first flight on a vehicle, check motor order and directions with propellers off.",
+    "arm": "Before the first motion of an arm, go through the checklist of docs/safety.md, emergency stop at hand.",
+}
+"""What a card says last."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -294,7 +299,7 @@ Task `{manifest.task}` on `{manifest.robot.name}`, {manifest.control_rate_hz:g} 
 {manifest.training.get("seed", "?")}.
 
 Run it: `policies.load("{manifest.name}").step(state, setpoint)`, once per control period. It was trained in
-simulation only. Before the first flight on a vehicle, check motor order and directions with propellers off.
+simulation only. {_FIRST[manifest.robot.kind]}
 
 | observation term | parameters |
 |---|---|

@@ -121,7 +121,7 @@ CELLS: Mapping[str, Cell] = {
     "resfit": _cell(
         _PICK,
         f"--algorithm resfit --resfit.base {_LIFT_BASE}/bundle --learner.demonstrations {_LIFT_BASE}/actor "
-        "--actor.demonstrations 0 --actor.scripted.patience 8 --learner.update-ratio 2",
+        "--actor.demonstrations 0 --actor.scripted.patience 8 --learner.update-ratio 4",
         steps=5200,
         median=0.95,
         prepare=_clone_base,

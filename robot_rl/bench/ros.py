@@ -31,7 +31,7 @@ class RosBenchConfig:
     """`timing`: the control loop beside cyclictest on a busy machine (3 minutes); `native`: the native loop at 1 kHz
     likewise (2 minutes); `flight`: the figure-eight through the quadrotor's nodes beside pure simulation (4 minutes);
     `faults`: every process and input hurt (15 minutes); `planes`: success of the shipped arm policies in real time
-    beside pure simulation, 100 starts each (20 minutes)."""
+    beside pure simulation, 100 starts each (25 minutes)."""
     out: Path = Path("docs/benchmarks/ros.json")
     """Where results are stored; those of `faults` in `faults.json` beside it."""
     planes: SuccessConfig = field(default_factory=SuccessConfig)
