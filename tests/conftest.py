@@ -9,19 +9,19 @@ import pytest
 import torch
 
 REAL_TIME = (
-    "hardware/drivers", "hardware/realtime", "hardware/teleop", "robot_rl/cockpit", "robot_rl/devices",
-    "robot_rl/hil", "robot_rl/native", "robot_rl/nodes", "robot_rl/planes", "robot_rl/recording",
-    "robot_rl/test_bringup.py", "robot_rl/test_demo.py", "robot_rl/test_person_flight.py", "robot_rl/test_up.py",
+    "hardware/drivers", "hardware/realtime", "hardware/teleop", "robot_rl/bench", "robot_rl/cockpit",
+    "robot_rl/demos", "robot_rl/devices", "robot_rl/hil", "robot_rl/native", "robot_rl/nodes", "robot_rl/planes",
+    "robot_rl/recording", "robot_rl/test_bringup.py", "robot_rl/test_demo.py", "robot_rl/test_flight.py",
+    "robot_rl/test_person_flight.py", "robot_rl/test_train.py", "robot_rl/test_up.py",
 )  # fmt: skip
-"""Where processes and robots run in real time: whoever else uses the machine can make one of a thousand too late."""
+"""Where processes, kills and robots run in real time: whoever else uses the machine can make one of a thousand too late."""
 
 
 def pytest_collection_modifyitems(items):
     """A test in real time gets a second try, which the summary reports (`rerun`); one that is wrong fails twice."""
     folder = Path(__file__).parent
     for item in items:
-        place = item.path.relative_to(folder).as_posix()
-        if place.startswith(REAL_TIME):
+        if os.path.relpath(item.path, folder).startswith(REAL_TIME):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
