@@ -14,7 +14,7 @@ REAL_TIME = (
     "robot_rl/recording", "robot_rl/test_bringup.py", "robot_rl/test_demo.py", "robot_rl/test_flight.py",
     "robot_rl/test_person_flight.py", "robot_rl/test_train.py", "robot_rl/test_up.py",
 )  # fmt: skip
-"""Where processes, kills and robots run in real time: whoever else uses the machine can make one of a thousand too late."""
+"""Where processes run, and are killed, in real time: whoever else uses the machine can make one of them too late."""
 
 
 def pytest_collection_modifyitems(items):
