@@ -76,7 +76,8 @@ def _run_faults(config: RosBenchConfig, where: Mapping[str, Any]) -> None:
 
 
 def _write(path: Path, results: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(results, indent=2) + "\n")
+    # What processes say names files by their whole path: the reader's checkout lies elsewhere.
+    write_text(path, (json.dumps(results, indent=2) + "\n").replace(f"{Path.cwd()}/", ""))
 
 
 def _read(path: Path) -> dict[str, Any]:
