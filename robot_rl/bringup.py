@@ -66,8 +66,6 @@ class NodeEntry:
     """s between the end of a critical node and the end of the others: time to bring the robot down."""
     ends_mission: bool = False
     """Everything ends, without an error, when it ends with status 0."""
-    keeps_system_time: bool = False
-    """It is the source of `/clock`, so `use_sim_time` does not reach it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +82,7 @@ class Bringup:
 
 EXECUTABLES = {
     "quadrotor_simulator": "simulator",
-    "vehicle": "vehicle",
+    "quadrotor_topics": "topics",
     "policy": "policy",
     "setpoint": "setpoint",
     "supervisor": "supervisor",
@@ -197,7 +195,7 @@ def node_parameters(node: NodeEntry, values: Mapping[str, Value]) -> dict[str, V
     """The node's parameters with the arguments' values put in."""
     filled = {parameter: values[argument] for argument, parameter in references(node).items()}
     described = {key: _urdf(str(values["robot"])) for key, value in node.parameters.items() if value == _DESCRIPTION}
-    own_clock = {} if node.keeps_system_time else {"use_sim_time": values.get("use_sim_time", False)}
+    own_clock = {"use_sim_time": values.get("use_sim_time", False)}
     return {**node.parameters, **filled, **described, **own_clock}
 
 

@@ -50,6 +50,8 @@ class RunnerConfig:
     """s by which a stamp may lie in the future: clocks of two machines differ."""
     max_setpoint_age: float = 0.5
     """s since the stamp; an older set-point is flown as a place to stand still: whoever moved it is gone."""
+    max_setpoint_lead: float = 0.1
+    """s by which a moving set-point is carried on from its stamp to the tick, with its velocity and acceleration."""
     gap_periods: float = 3.0
     """Control periods without a command after which the policy's memory is of another flight: it is reset."""
 
@@ -233,6 +235,11 @@ class PolicyRunner:
         """Ticks, commands, refusals by reason, memory resets, overruns; the keys never change."""
         return dict(self._counters)
 
+    @property
+    def inference(self) -> Histogram:
+        """Durations of the policy's steps."""
+        return self._histograms["inference"]
+
     def diagnostics(self) -> dict[str, Any]:
         """Counters, and count, mean, p50, p99, max in s of each histogram, as plain data.
 
@@ -263,13 +270,20 @@ class PolicyRunner:
         return ""
 
     def _present_setpoint(self, now: float) -> QuadrotorSetpoint:
-        """The newest set-point; where it says to move but nobody moves it any more, its place."""
+        """The newest set-point at this instant, however rarely or late they come; still where nobody moves it more."""
         assert self._setpoint is not None
-        if now - self._setpoint_stamp <= self.config.max_setpoint_age:
-            return self._setpoint
-        self._counters["setpoint_stale"] += 1
-        still = np.zeros_like(np.asarray(self._setpoint.velocity))
-        return replace(self._setpoint, velocity=still, acceleration=still)
+        given = self._setpoint
+        position, velocity, acceleration = (
+            np.asarray(part, dtype=np.float64) for part in (given.position, given.velocity, given.acceleration)
+        )
+        age = now - self._setpoint_stamp
+        lead = min(max(age, 0.0), self.config.max_setpoint_lead)
+        position = position + lead * velocity + 0.5 * lead**2 * acceleration
+        if age > self.config.max_setpoint_age:
+            self._counters["setpoint_stale"] += 1
+            still = np.zeros_like(velocity)
+            return replace(given, position=position, velocity=still, acceleration=still)
+        return replace(given, position=position, velocity=velocity + lead * acceleration)
 
     def _measure_period(self, now: float) -> None:
         last, self._last_tick = self._last_tick, now

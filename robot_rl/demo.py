@@ -70,7 +70,7 @@ def run(config: DemoConfig) -> int:
         next(stages)(f"evaluating the exported bundle in {config.episodes} fresh episodes")
         options = f"--episodes {config.episodes} --seed {config.seed + 1}".split()
         _command(["eval", policy, *options, "--json", str(evaluation)])
-    next(stages)("flying it: simulator, policy, set-points, supervisor and recorder as processes over DDS, real time")
+    next(stages)("flying it through the ROS nodes and their control, policy and simulation processes, in real time")
     flown = _fly(policy, folder / "flight", config.flight_timeout)
     if not any((folder / "flight").glob("episode-*.mcap")):
         print("nothing was flown: see the lines of the nodes above", file=sys.stderr)

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from hardware.controllers import quadrotor as controller
 from hardware.descriptions import QuadrotorDescription
+from hardware.descriptions.quadrotor import simulated_parameters
 from policies import rotation
 from policies.types import Array, MotorSpeeds, QuadrotorSetpoint, QuadrotorState
 from sim.quadrotor import QuadrotorParameters, step
@@ -102,10 +103,7 @@ class SimulatedQuadrotor:
             start_time: s that the vehicle's clock shows now.
         """
         self.config = config or SimulatedQuadrotorConfig()
-        overrides = dict(overrides or {})
-        self._battery_sag = float(overrides.pop("battery_sag", description.parameters["battery_sag"]))
-        if not 0.0 <= self._battery_sag < 1.0:
-            raise ValueError(f"parameter 'battery_sag' is {self._battery_sag}; expected a fraction from 0 to below 1")
+        self._battery_sag = float(simulated_parameters(description, overrides)["battery_sag"])
         self.parameters = single_parameters(description, overrides)
         self._believed = description.parameters
         self._rng = np.random.default_rng(seed)
@@ -335,28 +333,9 @@ def single_parameters(
     Raises:
         ValueError: An override is unknown, has the wrong shape or is not finite.
     """
-    shapes: dict[str, tuple[int, ...]] = {
-        "wind": (3,),
-        "gravity": (),
-        "external_force": (3,),
-        "external_torque": (3,),
-        "supply": (),
-    }
-    values: dict[str, np.ndarray] = {name: np.zeros(shape) for name, shape in shapes.items()}
-    values["gravity"] = np.asarray(controller.QuadrotorControllerConfig().gravity)
-    values["supply"] = np.asarray(1.0)
+    values = simulated_parameters(description, overrides)
     names = {field_.name for field_ in fields(QuadrotorParameters)}
-    values.update({name: np.asarray(value) for name, value in description.parameters.items() if name in names})
-    values["thrust_coefficients"] = np.broadcast_to(values["thrust_coefficients"], (4, 3))
-    for name, value in (overrides or {}).items():
-        if name not in values:
-            raise ValueError(f"unknown parameter {name!r}; known: {', '.join(sorted(values))}")
-        given = np.asarray(value, dtype=np.float64)
-        if name == "thrust_coefficients" and given.shape == (3,):
-            given = np.broadcast_to(given, (4, 3))
-        shape = values[name].shape
-        if given.shape != shape or not np.all(np.isfinite(given)):
-            raise ValueError(f"parameter {name!r} is {given.tolist()}; expected finite values of shape {shape}")
-        values[name] = given
-    tensors: dict[str, Tensor] = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+    tensors: dict[str, Tensor] = {
+        name: torch.tensor(value, dtype=torch.float64) for name, value in values.items() if name in names
+    }
     return QuadrotorParameters(**tensors)

@@ -28,6 +28,9 @@ SHAPES: Mapping[str, tuple[int, ...]] = {
     "battery_sag": (),
 }
 """Every parameter of a quadrotor and its shape."""
+_SURROUNDINGS: Mapping[str, tuple[int, ...]] = {
+    "wind": (3,), "gravity": (), "external_force": (3,), "external_torque": (3,), "supply": (),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,3 +78,39 @@ def read_quadrotor(data: dict[str, Any]) -> QuadrotorDescription:
         parameters=parameters,
         sources={key: str(entries[key]["source"]) for key in SHAPES},
     )
+
+
+def simulated_parameters(
+    description: QuadrotorDescription, overrides: Mapping[str, Any] | None = None
+) -> dict[str, np.ndarray]:
+    """What a simulation of one vehicle takes: as described, with overrides, in still air.
+
+    Args:
+        description: The vehicle.
+        overrides: True values that differ, by name: those of the description, where thrust coefficients may be each
+            rotor's (4, 3), and `wind` (3,) m/s, `gravity` m/s², `external_force` (3,) N, `external_torque` (3,) N m,
+            `supply`, the share of the full battery's rotor speed.
+
+    Raises:
+        ValueError: An override is unknown, has the wrong shape or is not finite, or `battery_sag` is no fraction.
+    """
+    values: dict[str, np.ndarray] = {name: np.zeros(shape) for name, shape in _SURROUNDINGS.items()}
+    values["gravity"], values["supply"] = np.asarray(9.81), np.asarray(1.0)
+    values.update({name: np.asarray(value) for name, value in description.parameters.items()})
+    values["thrust_coefficients"] = np.broadcast_to(values["thrust_coefficients"], (4, 3))
+    for name, value in (overrides or {}).items():
+        if name not in values:
+            raise ValueError(f"unknown parameter {name!r}; known: {', '.join(sorted(values))}")
+        try:
+            given = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"parameter {name!r} is {value!r}; expected numbers") from None
+        if name == "thrust_coefficients" and given.shape == (3,):
+            given = np.broadcast_to(given, (4, 3))
+        shape = values[name].shape
+        if given.shape != shape or not np.all(np.isfinite(given)):
+            raise ValueError(f"parameter {name!r} is {given.tolist()}; expected finite values of shape {shape}")
+        values[name] = given
+    if not 0.0 <= float(values["battery_sag"]) < 1.0:
+        raise ValueError(f"parameter 'battery_sag' is {values['battery_sag']}; expected a fraction from 0 to below 1")
+    return values

@@ -85,6 +85,7 @@ class CrazyflieDriver(ContextManager):
             rate_hz=self.config.rate_hz,
             realtime=False,  # the radio's queue may make a sender wait
             simulated=False,
+            own_arming=True,
             watchdog_s=1.0 if self.config.link_watchdog else 2.0,
         )
 

@@ -45,6 +45,8 @@ class Capabilities:
     """Whether there is no hardware behind it: only then may a launch arm it by itself."""
     watchdog_s: float
     """s without a command after which the robot stops by its own means; inf: it does not."""
+    own_arming: bool = False
+    """Whether the robot has a safety of its own that is asked to arm; `stop` then lands or disarms by its own means."""
     gravity_compensated: bool = True
     """Whether torques are taken without gravity, which the robot adds."""
 

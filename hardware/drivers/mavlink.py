@@ -83,6 +83,7 @@ class MavlinkDriver(ContextManager):
             rate_hz=self.config.rate_hz,
             realtime=self._realtime,
             simulated=False,
+            own_arming=True,
             watchdog_s=self._watchdog,
         )
 
@@ -250,15 +251,21 @@ class MavlinkDriver(ContextManager):
             self._stopping, self._landing_seen = True, False
             self._stopped_at, self._asked_to_stop = time.monotonic(), 0.0
             if self._link is not None and not self._link.error:
-                self._ask_to_stop(self._link, time.monotonic())
+                try:
+                    self._ask_to_stop(self._link, time.monotonic())
+                except OSError as error:
+                    raise DriverError(f"the link broke: {error}") from error
 
     def kill(self) -> None:
         """Motors off now, also in the air: it falls."""
         link = self._connected()
         with self._deciding:
             self._arming.cancel()
-            for _ in range(3):  # one of three arrives
-                link.command(ARM, 0.0, _FORCE)
+            try:
+                for _ in range(3):  # one of three arrives
+                    link.command(ARM, 0.0, _FORCE)
+            except OSError as error:
+                raise DriverError(f"the link broke: {error}") from error
 
     # In the link's thread
 

@@ -11,7 +11,7 @@ import numpy as np
 from hardware.drivers.driver import Command, Driver
 from policies.types import QuadrotorState
 
-QUADROTOR_DRIVERS = ("mavlink", "crazyflie")
+QUADROTOR_DRIVERS = ("sim", "mavlink", "crazyflie", "topics")
 """Names in `hardware.drivers.registry.DRIVERS` that drive quadrotors."""
 ArmingPhase: TypeAlias = Literal["idle", "streaming", "mode", "arming", "done", "failed"]
 """Where a request to fly is: none; sending idle set-points, changing the mode, arming; it follows; it was refused."""
@@ -31,6 +31,8 @@ class QuadrotorSample:
     """Shape (4,), unit quaternion wxyz, body to world: the inertial sensor's attitude, without a position."""
     angular_velocity: np.ndarray | None = None
     """Shape (3,), rad/s, body frame, of the same instant as `orientation`."""
+    specific_force: np.ndarray | None = None
+    """Shape (3,), m/s², body frame, of the same instant: what an accelerometer feels, or None."""
     battery_voltage: float | None = None
     """V, of the whole battery, or None where it is not measured."""
     battery_remaining: float | None = None

@@ -18,6 +18,7 @@ DRIVERS: Mapping[str, str] = MappingProxyType(
         "xarm": "hardware.drivers.xarm:open_driver",
         "mavlink": "hardware.drivers.mavlink:open_driver",
         "crazyflie": "hardware.drivers.crazyflie:open_driver",
+        "topics": "hardware.drivers.bridged_quadrotor:open_driver",
         # Shared memory to a node that speaks the topics of ros2_control; only this name is known here.
         "ros2_control": "robot_rl.ros2_control:open_driver",
     }

@@ -1,4 +1,6 @@
-"""The `sim` driver: an arm that another process simulates in real time, behind shared memory as behind a wire.
+"""The `sim` driver: a robot that another process simulates in real time, behind shared memory as behind a wire.
+
+Quadrotors have it from `hardware.drivers.bridged_quadrotor`; arms have it here.
 
 The simulated robot (`robot_rl.planes.simulated_arm`) has brakes and a watchdog of its own: it stops when no torque has
 come for a while, says so, and takes no torques until it is told to recover.
@@ -14,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from hardware.descriptions import ArmDescription, QuadrotorDescription
+from hardware.drivers import bridged_quadrotor
+from hardware.drivers.bridged_quadrotor import BridgedQuadrotor
 from hardware.drivers.driver import ArmSample, Capabilities, DriverError
 from hardware.drivers.support import ContextManager, command_values, read_settings
 from hardware.realtime.seqlock import SlotError, SlotReader, SlotWriter
@@ -169,10 +173,10 @@ class SimulatedArm(ContextManager):
         self._sample = None
 
 
-def open_driver(description: ArmDescription | QuadrotorDescription, settings: Mapping[str, str]) -> SimulatedArm:
-    """The driver, not connected yet; see `hardware.drivers.registry`."""
-    if not isinstance(description, ArmDescription):
-        raise DriverError(
-            f"driver 'sim' moves arms; the simulated {description.interface.name} is a ROS node of its own"
-        )
+def open_driver(
+    description: ArmDescription | QuadrotorDescription, settings: Mapping[str, str]
+) -> SimulatedArm | BridgedQuadrotor:
+    """The driver of an arm or a quadrotor, not connected yet; see `hardware.drivers.registry`."""
+    if isinstance(description, QuadrotorDescription):
+        return bridged_quadrotor.open_simulated(description, settings)
     return SimulatedArm(description, read_settings("sim", SimulatedConfig, settings))

@@ -258,6 +258,15 @@ class SlotFolder:
         self.release()
 
 
+def owner_of(folder: Path) -> int:
+    """Process id of a folder's owner, which may have died; 0 where there is none."""
+    try:
+        text = (folder / _OWNER).read_text()
+    except FileNotFoundError:
+        return 0
+    return int(text) if text.isdigit() else 0
+
+
 def remove_if_abandoned(folder: Path) -> bool:
     """Remove a folder of slots whose owner has died; the others call this as they end. Returns whether it is gone."""
     try:

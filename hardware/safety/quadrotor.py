@@ -200,6 +200,11 @@ class QuadrotorSupervisor:
         self._change("fault", "emergency stop")
 
     @property
+    def time(self) -> float:
+        """S, of the newest tick; -inf before the first."""
+        return self._now
+
+    @property
     def mode(self) -> Mode:
         """What decides about the motors."""
         return self._mode

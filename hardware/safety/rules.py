@@ -40,6 +40,19 @@ class Verdict:
     """In words."""
 
 
+def read_rule(text: str) -> Rule:
+    """A rule from `name: formula`, or `name: formula -> brake`.
+
+    Raises:
+        ValueError: The text has another form; the formula is not looked at.
+    """
+    name, colon, rest = text.partition(":")
+    formula, arrow, reaction = (part.strip() for part in rest.partition("->"))
+    if not colon or not formula or (arrow and reaction not in ("hold", "brake")):
+        raise ValueError(f"rule {text!r} is not of the form `name: formula` or `name: formula -> brake`")
+    return Rule(name=name.strip(), formula=formula, reaction="brake" if reaction == "brake" else "hold")
+
+
 class RuleMonitor:
     """Robustness of some rules over the samples given so far. Memory depends on the rules' intervals only."""
 

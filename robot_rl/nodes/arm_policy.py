@@ -15,8 +15,9 @@ from diagnostic_msgs.msg import DiagnosticStatus
 import policies
 from robot_rl.errors import UserError
 from robot_rl.native.cache import compiled
-from robot_rl.nodes.arm_face import ArmFace, ArmFaceConfig, PlaneProcess
+from robot_rl.nodes.arm_face import ArmFace, ArmFaceConfig
 from robot_rl.nodes.parameters import parameter
+from robot_rl.nodes.plane_face import PlaneProcess
 from robot_rl.nodes.running import run
 from robot_rl.planes.settings import PolicyConfig
 

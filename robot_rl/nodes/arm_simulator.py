@@ -12,8 +12,9 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from robot_rl.nodes import qos
-from robot_rl.nodes.arm_face import ArmFace, ArmFaceConfig, PlaneProcess
+from robot_rl.nodes.arm_face import ArmFace, ArmFaceConfig
 from robot_rl.nodes.parameters import parameter
+from robot_rl.nodes.plane_face import PlaneProcess
 from robot_rl.nodes.running import run
 from robot_rl.planes.settings import SceneConfig, SimulationConfig, WireConfig
 

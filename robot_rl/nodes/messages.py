@@ -87,14 +87,17 @@ def state_from_odometry(
     return state, to_seconds(message.header.stamp)
 
 
-def imu_message(orientation: np.ndarray, rates: np.ndarray, specific_force: np.ndarray, stamp: float) -> Imu:
-    """Attitude (4,) wxyz, body rates (3,) rad/s and specific force (3,) m/s² in `base_link` (REP-145)."""
+def imu_message(orientation: np.ndarray, rates: np.ndarray, specific_force: np.ndarray | None, stamp: float) -> Imu:
+    """Attitude (4,) wxyz, body rates (3,) rad/s and specific force (3,) m/s², or None, in `base_link` (REP-145)."""
     message = Imu()
     message.header.stamp = to_stamp(stamp)
     message.header.frame_id = BODY_FRAME
     message.orientation = to_quaternion(orientation)
     message.angular_velocity = _to_vector(rates)
-    message.linear_acceleration = _to_vector(specific_force)
+    if specific_force is None:
+        message.linear_acceleration_covariance[0] = -1.0  # not measured
+    else:
+        message.linear_acceleration = _to_vector(specific_force)
     return message
 
 
@@ -153,14 +156,11 @@ def joint_state_from_motor_speeds(command: MotorSpeeds, actuators: Sequence[str]
     return message
 
 
-def motor_speeds_from_joint_state(
-    message: JointState, actuators: Sequence[str], *, finite: bool = True
-) -> tuple[MotorSpeeds, float]:
+def motor_speeds_from_joint_state(message: JointState, actuators: Sequence[str]) -> tuple[MotorSpeeds, float]:
     """The command in the robot's motor order, and its time in s.
 
     Values belong to names, not to places: a message in another order is sorted. Missing, unknown or
-    repeated names are refused, by name, and so are values that are not finite, unless `finite` is
-    False: then whoever asked judges the values.
+    repeated names are refused, by name, and so are values that are not finite.
     """
     names, values = list(message.name), list(message.velocity)
     if len(names) != len(values):
@@ -175,7 +175,7 @@ def motor_speeds_from_joint_state(
             )
     by_name = dict(zip(names, values, strict=True))
     bad = [f"{name} = {value}" for name, value in by_name.items() if not math.isfinite(value)]
-    if finite and bad:
+    if bad:
         raise MessageError(f"motor command is not finite: {', '.join(bad)}")
     speeds = np.array([by_name[name] for name in actuators], dtype=np.float64)
     return MotorSpeeds(speeds), to_seconds(message.header.stamp)
@@ -191,11 +191,12 @@ class SupervisorStatus:
     """What the supervisor does and why, as the latched topic `supervisor/status` tells it."""
 
     mode: str
-    """`disarmed`, `active`, `holding`, `level`, `descending` or `fault`."""
+    """Of the robot's supervisor in `hardware.safety`; `starting` and `stopped` tell of its process, `inactive` of its
+    node."""
     cause: str
     """Why the mode is not `active`, in words."""
     latched: bool
-    """Only `recover`, then `arm`, lead back to `active`."""
+    """Only `recover` leads on."""
     stamp: float
     """s, ROS clock, when this mode or cause began."""
 

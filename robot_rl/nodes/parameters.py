@@ -55,6 +55,21 @@ def read(node: Node, config_type: type[Config]) -> Config:
     return config_type(**values)
 
 
+def settings_of(texts: Sequence[str]) -> dict[str, str]:
+    """The parameter `driver_settings`, e.g. `["connection=udp:0.0.0.0:14540"]`, as a dict; empty texts are none.
+
+    Raises:
+        ParameterError: A text is no name=value.
+    """
+    settings = {}
+    for text in filter(None, texts):
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ParameterError(f"parameter driver_settings: {text!r} is not of the form name=value")
+        settings[name.strip()] = value.strip()
+    return settings
+
+
 def _declare(node: Node, field: dataclasses.Field) -> Any:
     factory: Any = field.default_factory
     default = factory() if field.default is dataclasses.MISSING else field.default

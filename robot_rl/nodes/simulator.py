@@ -1,223 +1,173 @@
-"""A simulated quadrotor as a node: motor commands in, odometry and IMU out, like a real one's driver."""
+"""A simulated quadrotor as a managed node: the face of its process, which has faults on demand and a way back."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import yaml
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
-from nav_msgs.msg import Odometry
-from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Imu, JointState
-from std_msgs.msg import Float64, String
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from hardware.descriptions import load_quadrotor
-from hardware.realtime.histogram import Histogram
-from robot_rl.nodes import messages, qos
-from robot_rl.nodes.managed import Managed, ManagedConfig, Values
+from hardware.descriptions.quadrotor import simulated_parameters
+from hardware.realtime.seqlock import SlotError
+from robot_rl.nodes import qos
+from robot_rl.nodes.managed import Values
 from robot_rl.nodes.parameters import parameter
-from robot_rl.nodes.process import give_up_priority
-from robot_rl.nodes.publishers import FirstPublisher, source_of
+from robot_rl.nodes.plane_face import PlaneProcess
+from robot_rl.nodes.quadrotor_face import QuadrotorFace, QuadrotorFaceConfig
 from robot_rl.nodes.running import StartError, run
-from robot_rl.nodes.spoiling import odometry_fault
-from sim.driver import SimulatedQuadrotor
+from robot_rl.planes.quadrotor_settings import QuadrotorSimulationConfig, QuadrotorWireConfig
 
-_CATCH_UP = 0.05
-"""s of physics at most per call. What a process that was held up longer has lost is left out, and counted:
-catching up would hold it up again."""
+_FAULTS = ("freeze_state", "freeze_attitude", "nan_state", "inf_state", "state_jump=METRES", "stamp_offset=SECONDS")
+"""What `~/fault` takes; the first two perhaps with =SECONDS."""
+_FLYING = ("active", "holding", "level", "descending")
+_STILL = 0.5
+"""s without a word of the control process after which nobody flies the vehicle."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulatorConfig(ManagedConfig):
+class SimulatorConfig(QuadrotorFaceConfig):
     """Parameters of the node."""
 
-    robot: str = parameter("crazyflie", "Robot description: a name, or the path of a YAML file.")
     position: list[float] = parameter([0.0, 0.0, 0.0], "Start position x, y, z in m, frame odom; the ground is z = 0.")
     yaw: float = parameter(0.0, "Start heading in rad.", low=-6.3, high=6.3)
     seed: int = parameter(0, "Seed of sensor noise.", low=0, high=2**31 - 1)
-    rate: float = parameter(
-        1.0, "Simulated seconds per real second; other than 1 needs publish_clock.", low=0.01, high=100.0
-    )
-    publish_clock: bool = parameter(False, "Publish /clock, for nodes with use_sim_time.")
     overrides: list[str] = parameter(
         [""], "Physical parameters that differ from the description, each as name=value, e.g. mass=0.035."
     )
+    state_latency: float = parameter(0.0, "s from a measurement to when it can be read.", low=0.0, high=1.0)
+    command_latency: float = parameter(0.0, "s from rotor speeds to when they act.", low=0.0, high=1.0)
+    jitter: float = parameter(0.0, "s, most that is added to both.", low=0.0, high=1.0)
+    state_loss: float = parameter(0.0, "Share of the samples that are lost.", low=0.0, high=1.0)
+    command_loss: float = parameter(0.0, "Share of the commands that are lost.", low=0.0, high=1.0)
 
 
-class Simulator(Managed):
-    """Advances the vehicle with the clock and speaks for its sensors and motors."""
+class SimulatorNode(QuadrotorFace):
+    """See the module."""
 
     part = "vehicle"
-    needs_message_info = True
-    priority = 30
+    period = 0.02
+    outlives_memory = True
 
     def __init__(self) -> None:
-        super().__init__("simulator", SimulatorConfig)
-        self.config = config = self.settings
-        self._silent_until = {"odom": 0.0, "imu": 0.0}
-        self._stamp = 0.0
-        self._slip = 0.0
-        self._first = FirstPublisher()
-        self._spoil = odometry_fault("")
-        self._refusal = ""
-        self._refused = 0
-        self._work = Histogram()
-        self._odom = qos.publisher(self, Odometry, "odom", qos.SENSOR_PUBLISHER)
-        self._imu = qos.publisher(self, Imu, "imu", qos.SENSOR_PUBLISHER)
-        self._clock_out = qos.publisher(self, Clock, "/clock", qos.SENSOR_PUBLISHER) if config.publish_clock else None
-        command = self.when_active_with_info(self._on_command)
-        qos.subscription(self, JointState, "motor_commands", command, qos.COMMAND_READER)
-        qos.subscription(self, Float64, "~/pause_odometry", lambda m: self._pause("odom", m), qos.STATUS_READER)
-        qos.subscription(self, Float64, "~/pause_imu", lambda m: self._pause("imu", m), qos.STATUS_READER)
-        qos.subscription(self, String, "~/fault", self._on_fault, qos.STATUS_READER)
+        super().__init__("sim", SimulatorConfig)
+        qos.subscription(self, String, "~/fault", self.when_active(self._on_fault), qos.STATUS_READER)
         self.create_service(Trigger, "~/reset", self._on_reset)
 
-    # The life cycle
-
     def configure(self) -> None:
-        """Build the vehicle, standing on the ground."""
-        config = self.config
-        if config.rate != 1.0 and not config.publish_clock:
-            raise StartError(f"rate is {config.rate:g}, but without publish_clock:=true no node would follow; set both")
+        """Check that such a vehicle can be simulated."""
+        super().configure()
+        config = self.settings
         if len(config.position) != 3:
             raise StartError(f"position has {len(config.position)} values, expected x, y, z in m")
-        if config.rate != 1.0:
-            give_up_priority()  # as fast as it can is no reason to starve others
-        torch.set_num_threads(1)  # one vehicle fills no second core
-        description = load_quadrotor(config.robot)
-        self.interface = description.interface
-        self.hardware_id = self.interface.name
-        self.vehicle = SimulatedQuadrotor(
-            description,
-            overrides=parse_overrides(config.overrides),
-            position=config.position,
+        self._config = QuadrotorSimulationConfig(
+            robot=config.robot,
+            position=tuple(config.position),
             yaw=config.yaw,
             seed=config.seed,
-            start_time=self.now(),
+            overrides=parse_overrides(config.overrides),
+            wire=self._wire(),
         )
-        self._step = 1.0 / self.interface.state_rate_hz
-        self.set_period(self._step / config.rate)
-        self._slip = 0.0
-        self.get_logger().info(
-            f"simulated {self.interface.name} at {config.position} m, {self.interface.state_rate_hz:g} Hz, "
-            f"{config.rate:g} times real time"
-        )
-
-    def activate(self) -> None:
-        """Let time pass."""
-        if not self.config.publish_clock:
-            self._slip = self.now() - self.vehicle.time  # it stood still while the node was not active
-
-    # While active
+        # What it would refuse is refused now, and not by a process that has started.
+        simulated_parameters(self.description, self._config.numbers)
+        if not (np.all(np.isfinite(config.position)) and config.position[2] >= 0.0):
+            raise StartError(f"position is {config.position}; expected finite values in m with z at or above 0")
 
     def work(self) -> None:
-        """One sample of the sensors."""
-        begin = time.monotonic()
-        if self.config.publish_clock:
-            # Simulated time may run late but never jumps: nodes on /clock then see even periods.
-            self.vehicle.advance(self._step)
-        else:
-            self._catch_up()
-        stamp = self._stamp_now()
-        if stamp <= self._stamp:  # less than an integration step has passed: nothing new to measure
+        """Start the process once there is memory; end with it when it dies."""
+        planes = self.planes
+        if planes is None:
             return
-        self._stamp = stamp
-        if begin >= self._silent_until["odom"]:
-            self._odom.publish(self._spoil(messages.odometry_from_state(self.vehicle.read(), stamp)))
-        if begin >= self._silent_until["imu"]:
-            self._imu.publish(messages.imu_message(*self.vehicle.imu(), stamp))
-        if self._clock_out is not None:
-            self._clock_out.publish(Clock(clock=messages.to_stamp(stamp)))
-        self._work.record(time.monotonic() - begin)
+        if self.child is None:
+            self.child = PlaneProcess("simulation", dataclasses.replace(self._config, folder=str(self.slots.path)))
+        self.child.runs = bool(planes.simulation())
+        self.child.check()
 
-    def _stamp_now(self) -> float:
-        """What the vehicle's clock shows, on the node's clock."""
-        return self.vehicle.time + self._slip
+    def describe(self) -> tuple[bytes, str, Values]:
+        """Whether its watchdog or the ground has stopped it."""
+        planes = self.planes
+        found = {} if planes is None else planes.simulation()
+        if not found:
+            return DiagnosticStatus.WARN, "waits for the supervisor" if planes is None else "the simulation loads", {}
+        values: Mapping[str, Any] = {
+            **{name: found[name] for name in ("watchdog", "crashed", "on_ground")},
+            "last refusal": found["refusal"],
+            "commands refused": found["refused"],
+            "lost periods": found["lost_periods"],
+            "seconds left out": found["left_out"],
+            "skipped periods": self.schedule.skipped,
+            **found["counters"],
+        }
+        if found["crashed"]:
+            return DiagnosticStatus.ERROR, "crashed into the ground; call ~/reset", values
+        level = DiagnosticStatus.OK if found["watchdog"] in {"ok", "off"} else DiagnosticStatus.WARN
+        return level, f"motor watchdog: {found['watchdog']}", values
 
-    def _catch_up(self) -> None:
-        """In real time the vehicle's clock follows the node's, so that stamps mean the same everywhere."""
-        elapsed = self.now() - self._stamp_now()
-        if elapsed > _CATCH_UP:
-            self._slip += elapsed - _CATCH_UP
-            elapsed = _CATCH_UP
-        self.vehicle.advance(max(elapsed, 0.0))
-
-    def _on_command(self, message: JointState, info: Mapping) -> None:
-        if not self.config.publish_clock:
-            self._catch_up()
-        refusal = self._first.refusal(source_of(info), time.monotonic())
-        if not refusal:
-            try:
-                command, stamp = messages.motor_speeds_from_joint_state(message, self.interface.actuators)
-                refusal = self.vehicle.write(command, stamp - self._slip)
-            except messages.MessageError as error:
-                refusal = str(error)
-        if refusal:
-            self._refusal = refusal
-            self._refused += 1
-            self.get_logger().warning(f"motor command refused: {refusal}", throttle_duration_sec=1.0)
-
-    def _pause(self, sensor: str, message: Float64) -> None:
-        """Fault injection: this sensor falls silent for `message.data` real seconds."""
-        self._silent_until[sensor] = time.monotonic() + message.data
-        self.get_logger().warning(f"fault injected: no {sensor} for {message.data:g} s")
+    def _wire(self, **changes: Any) -> QuadrotorWireConfig:
+        names = ("state_latency", "command_latency", "jitter", "state_loss", "command_loss")
+        return QuadrotorWireConfig(**{**{name: getattr(self.settings, name) for name in names}, **changes})
 
     def _on_fault(self, message: String) -> None:
-        """Fault injection: what `spoiling.odometry_fault` knows; empty for none."""
+        """Fault injection: one of `_FAULTS`; empty for none."""
+        planes = self.planes
+        if planes is None:
+            return
+        name, equals, value = message.data.partition("=")
         try:
-            self._spoil = odometry_fault(message.data)
-        except ValueError as error:
-            self.get_logger().warning(str(error))
+            if name and name not in [fault.partition("=")[0] for fault in _FAULTS]:
+                raise ValueError(name)
+            changes: dict[str, Any] = {}
+            if name in ("nan_state", "inf_state"):
+                changes[name] = True
+            elif name:
+                changes[name] = float(value) if equals or not name.startswith("freeze") else math.inf
+            planes.set_wire(self._wire(**changes))
+        except ValueError:
+            self.get_logger().warning(
+                f"no fault {message.data!r}; there are {', '.join(_FAULTS)}, the first two perhaps with =SECONDS"
+            )
+            return
+        except SlotError as error:
+            self.get_logger().warning(f"no fault injected: {error}")
             return
         self.get_logger().warning(f"fault injected: {message.data or 'none'}")
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if not self.active:
-            response.success, response.message = False, "the simulator is not active: activate it first"
+        """Stand at the start again; only while nobody flies it."""
+        planes = self.planes if self.active else None
+        response.success, response.message = False, "there is no simulation yet"
+        if planes is None or not planes.simulation():
             return response
-        self.vehicle.reset(self.config.position, self.config.yaw)
-        response.success, response.message = True, f"standing at {self.config.position} m, rotors off"
+        try:
+            status = planes.status()
+            if status is not None and status.mode in _FLYING and time.monotonic() - status.stamp < _STILL:
+                response.message = f"the supervisor is {status.mode}: disarm it first"
+                return response
+            planes.reset_vehicle()
+        except (TimeoutError, SlotError) as error:
+            response.message = str(error)
+            return response
+        response.success, response.message = True, f"standing at {self.settings.position} m, rotors off"
         return response
 
-    def describe(self) -> tuple[bytes, str, Values]:
-        """Whether its watchdog or the ground has stopped it."""
-        if self.vehicle.crashed:
-            return DiagnosticStatus.ERROR, "crashed into the ground; call ~/reset", self._values
-        level = DiagnosticStatus.OK if self.vehicle.watchdog in {"ok", "off"} else DiagnosticStatus.WARN
-        return level, f"motor watchdog: {self.vehicle.watchdog}", self._values
 
-    def _values(self) -> Mapping[str, Any]:
-        return {
-            "watchdog": self.vehicle.watchdog,
-            "crashed": self.vehicle.crashed,
-            "last refusal": self._refusal,
-            "commands refused": self._refused,
-            "skipped periods": self.schedule.skipped,
-            "seconds left out": self._slip,
-            "timing.simulator_lateness": self.schedule.lateness.to_chart(),
-            "timing.simulator_step": self._work.to_chart(),
-            **self.vehicle.counters,
-        }
-
-
-def parse_overrides(texts: Sequence[str]) -> dict[str, float | list[float]]:
+def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
     """`["mass=0.035", "drag=[0, 0, 0]"]` as a dict."""
     values = {}
-    for text in texts:
-        if not text:
-            continue
+    for text in filter(None, texts):
         name, equals, value = text.partition("=")
         if not equals:
             raise StartError(f"override {text!r} is not of the form name=value")
-        values[name.strip()] = yaml.safe_load(value)
+        values[name.strip()] = value.strip()
     return values
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the node."""
-    return run(Simulator, argv)
+    return run(SimulatorNode, argv)

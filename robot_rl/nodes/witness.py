@@ -21,7 +21,9 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64, String
 from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import MultiDOFJointTrajectory
 
+from hardware import setpoints
 from policies.types import QuadrotorState
 from robot_rl.nodes import messages, qos
 from robot_rl.nodes.process import ask_for_priority
@@ -147,6 +149,16 @@ class Witness:
             message.header.stamp = messages.to_stamp(time.time())
             publisher.publish(message)
             time.sleep(0.01)
+        self.node.destroy_publisher(publisher)
+
+    def send_setpoints(self, place: np.ndarray, seconds: float) -> None:
+        """Publish set-points at `place` (3,) m as somebody else would, 50 times a second."""
+        publisher = self.node.create_publisher(MultiDOFJointTrajectory, "setpoint", qos.command_publisher(0.02))
+        self.wait(publisher.get_subscription_count, 5.0)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            publisher.publish(messages.trajectory_from_setpoint(setpoints.hover(place, like=place), time.time()))
+            time.sleep(0.02)
         self.node.destroy_publisher(publisher)
 
     def close(self) -> None:

@@ -1,4 +1,7 @@
-"""`python -m robot_rl.planes control|policy|native|simulation CONFIG`: a process, started by `processes.py`."""
+"""`python -m robot_rl.planes NAME CONFIG`: a process of a robot, started by its face or by `process_group.py`.
+
+NAME is one of `PROCESSES`, or a module with dots in its name that has a `main(config, stop)` too.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,15 @@ PROCESSES = {
     "policy": "robot_rl.planes.policy_process",
     "native": "robot_rl.native.arm",
     "simulation": "robot_rl.planes.simulated_arm",
+    "quadrotor_control": "robot_rl.planes.quadrotor_control",
+    "quadrotor_policy": "robot_rl.planes.quadrotor_policy",
+    "simulated_quadrotor": "robot_rl.planes.simulated_quadrotor",
 }
 
 
 def main(arguments: list[str]) -> int:
     """Run a process until it is told to end, or its parent dies; returns its exit status."""
-    if len(arguments) != 2 or arguments[0] not in PROCESSES:
+    if len(arguments) != 2 or (arguments[0] not in PROCESSES and "." not in arguments[0]):
         sys.stderr.write(f"usage: python -m robot_rl.planes {'|'.join(PROCESSES)} CONFIG, a JSON object\n")
         return 2
     name, config = arguments
@@ -31,7 +37,7 @@ def main(arguments: list[str]) -> int:
     die_with_parent()
     folder = Path(json.loads(config)["folder"])
     try:
-        module = importlib.import_module(PROCESSES[name])
+        module = importlib.import_module(PROCESSES.get(name, name))
         return int(module.main(config, stop))
     except Exception as error:
         # One sentence for people; the rest for whoever looks into the log.

@@ -7,7 +7,6 @@ safety state. When it is told to end, or its parent dies, it stops the arm by th
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from hardware.descriptions import load_arm
 from hardware.drivers.driver import ArmSample, Driver, DriverError
 from hardware.drivers.registry import open_driver
 from hardware.kinematics import ArmKinematics, forward_kinematics
-from hardware.realtime.histogram import Histogram
 from hardware.realtime.loop import DeadlineLoop
 from hardware.realtime.scheduling import become_realtime
 from hardware.realtime.seqlock import Reading, SlotReader, SlotWriter
@@ -25,10 +23,11 @@ from hardware.safety.arm_filter import ArmFilter
 from robot_rl.nodes.process import StopRequest
 from robot_rl.planes import records
 from robot_rl.planes.arm_output import make_output
-from robot_rl.planes.settings import ControlConfig, from_json
+from robot_rl.planes.board import Board
+from robot_rl.planes.face_watch import FaceWatch
+from robot_rl.planes.settings import ControlConfig
+from robot_rl.rebuild import from_json
 
-_STATUS_PERIOD = 0.02
-_TIMING_PERIOD = 0.5
 _RECOVERY_TIME = 0.2
 """s that a robot may take to forget its fault after it was told to."""
 
@@ -51,16 +50,10 @@ class ControlLoop:
         folder = Path(config.folder)
         self._command = SlotReader(folder, "command", records.command_dtype(joints))
         self._twist = SlotReader(folder, "twist", records.command_dtype(joints))
-        self._face = SlotReader(folder, "face", records.FACE)
-        self._requests = SlotReader(folder, "request", records.REQUEST)
+        self.face = FaceWatch(folder, config.face_timeout)
         self._state = SlotWriter(folder, "state", records.state_dtype(joints))
-        self._status = SlotWriter(folder, "status", records.STATUS)
-        self._timing = SlotWriter(folder, "timing", records.TIMING)
-        self._report = SlotWriter(folder, "report", records.REPORT)
         self._state_record = records.new(self._state.dtype)
-        self._status_record = records.new(records.STATUS)
-        self.state_age, self.command_age = Histogram(), Histogram()
-        """Of what the arm moves on, at the ticks that move it."""
+        self.board = Board(folder, loop, self._report)
         self._sample: ArmSample | None = None
         self._kinematics: ArmKinematics | None = None
         self._follow = "brake"
@@ -68,11 +61,11 @@ class ControlLoop:
         self._period = 1.0 / config.policy_rate_hz
         self._source = ""
         self._fault = ""
-        self._explanation, self._interventions = "", dict[str, int]()
+        self._interventions = dict[str, int]()
         self._recovery: tuple[int, float, bool] | None = None
-        self._said = ("", "")
-        self._face_seen = -math.inf
-        self._skip_old_inputs()
+        # What was said to an earlier control process is not said to this one.
+        for slot in (self._command, self._twist):
+            slot.last_sequence = slot.sequence
 
     # The loop
 
@@ -94,25 +87,14 @@ class ControlLoop:
         try:
             self.driver.stop()
         finally:
-            self._note("stopped", why, time.monotonic())
-            self._status_record["mode"], self._status_record["follow"] = b"stopped", b"brake"
-            self._status_record["cause"] = records.encode(why)
-            self._status.write(self._status_record)
+            self.board.stopped(why)
 
     def close(self) -> None:
         """Let go of the memory."""
-        for slot in (self._command, self._twist, self._face, self._requests,
-                     self._state, self._status, self._timing, self._report):  # fmt: skip
-            slot.close()
+        for each in (self._command, self._twist, self._state, self.face, self.board):
+            each.close()
 
     # In
-
-    def _skip_old_inputs(self) -> None:
-        """What was said to an earlier control process is not said to this one."""
-        for slot in (self._command, self._twist):
-            slot.last_sequence = slot.sequence
-        reading = self._requests.read_new()
-        self._estops = 0 if reading is None else int(reading.record["estops"])
 
     def _read(self, now: float) -> None:
         try:
@@ -122,7 +104,7 @@ class ControlLoop:
             return
         if sample is None or sample is self._sample:
             return
-        self._fault = sample.fault
+        self._say_fault(sample.fault)
         refusal = self.supervisor.observe_state(sample, now)
         if refusal and self.supervisor.state_input.sample is not sample:
             return
@@ -131,22 +113,23 @@ class ControlLoop:
 
     def _driver_failed(self, why: str) -> None:
         """The driver cannot reach the robot: a fault like one that the robot says itself."""
-        self._fault = why
+        self._say_fault(why)
         self.supervisor.state_input.fault = why
+
+    def _say_fault(self, fault: str) -> None:
+        if fault != self._fault:
+            self._fault, self.board.record["driver_fault"] = fault, records.encode(fault)
 
     def _take_requests(self, now: float) -> None:
         if self._recovery is not None:
             self._go_on_recovering(now)
-        reading = self._requests.read_new()
-        if reading is None:
+        request = self.face.take()
+        if request is None:
             return
-        record, answer = reading.record, (False, "no such request")
-        number, estops = int(record["id"]), int(record["estops"])
-        if estops != self._estops:
-            self._estops = estops
+        number, name, stopped = request
+        if stopped:
             self.supervisor.estop(now)
-        kind = int(record["kind"])
-        name = records.REQUESTS[kind - 1] if 1 <= kind <= len(records.REQUESTS) else ""
+        answer = (False, "no such request")
         if name == "arm":
             answer = self._arm(now)
         elif name == "disarm":
@@ -159,15 +142,15 @@ class ControlLoop:
                 try:
                     recover()
                 except DriverError as error:
-                    self._answer(number, False, str(error), now)
+                    self.board.answer(number, False, str(error), now)
                     return
             self._recovery = (number, now + _RECOVERY_TIME, bool(self._fault))
             self._go_on_recovering(now)
             return
-        self._answer(number, *answer, now)
+        self.board.answer(number, *answer, now)
 
     def _arm(self, now: float) -> tuple[bool, str]:
-        if problem := self._face_problem(now):
+        if problem := self.face.problem(now):
             return False, problem
         return self.supervisor.arm(now)
 
@@ -179,29 +162,16 @@ class ControlLoop:
             return
         self._recovery = None
         if self._fault:
-            self._answer(number, False, f"the robot's fault stays: {self._fault}", now)
+            self.board.answer(number, False, f"the robot's fault stays: {self._fault}", now)
             return
         granted, why = self.supervisor.recover(now)
         if not granted and had_fault and self.supervisor.mode == "idle":
             granted, why = True, "the robot's fault is cleared; arm to move"
-        self._answer(number, granted, why, now)
-
-    def _face_problem(self, now: float) -> str:
-        """Why the face counts as dead, or ""."""
-        if self.config.face_timeout <= 0.0:
-            return ""
-        face = self._face.sequence
-        if face != self._face.last_sequence and (reading := self._face.read_new()) is not None:
-            self._face_seen = min(reading.stamp, now)
-        age = now - self._face_seen
-        if age <= self.config.face_timeout:
-            return ""
-        said = "never gave a sign of life" if math.isinf(age) else f"gave no sign of life for {1e3 * age:.0f} ms"
-        return f"the face of the control process {said} (limit {1e3 * self.config.face_timeout:.0f} ms)"
+        self.board.answer(number, granted, why, now)
 
     def _take_commands(self, now: float) -> None:
         """A person's command goes before the policy's while the dead-man switch is held; none without a face."""
-        self._face_dead = self._face_problem(now)
+        self._face_dead = self.face.problem(now)
         twist, command = self._twist.read_new(), self._command.read_new()
         if self._face_dead:
             if twist is not None or command is not None:
@@ -228,8 +198,8 @@ class ControlLoop:
         if not self.supervisor.observe_command(command, float(record["stamp"]), now, source):
             period = float(record["period"])
             self._period = period if 1e-3 <= period <= 1.0 else 1.0 / self.config.policy_rate_hz
-            self._status_record["command_sequence"] = reading.sequence
-            self._status_record["command_source"] = source.encode()
+            self.board.record["command_sequence"] = reading.sequence
+            self.board.record["command_source"] = source.encode()
 
     # Out
 
@@ -256,49 +226,20 @@ class ControlLoop:
         filtered = self.filter.apply(wanted, sample, now, busy=self.supervisor.watch.looked)
         self.driver.write(filtered.command)
         if filtered.changed:
-            self._explanation, self._interventions = filtered.explain, filtered.interventions
+            self.board.record["explanation"] = records.encode(filtered.explain)
+            self._interventions = filtered.interventions
         self._state_record["commanded_torques"] = filtered.command.values
-        self.state_age.record(now - sample.stamp)
+        self.board.state_age.record(now - sample.stamp)
         if decision.follow == "command":
-            self.command_age.record(decision.command_age)
-
-    def _answer(self, number: int, granted: bool, why: str, now: float) -> None:
-        record = self._status_record
-        record["request_id"], record["request_ok"], record["request_text"] = number, granted, records.encode(why)
-        self._write_status(now)
-
-    def _note(self, mode: str, cause: str, now: float) -> None:
-        """Keep a change of the safety state with its time."""
-        record = self._status_record
-        for name in ("change_stamps", "change_modes", "change_causes"):
-            record[name][1:] = record[name][:-1].copy()
-        record["change_stamps"][0], record["change_modes"][0] = now, mode.encode()
-        record["change_causes"][0] = records.encode(cause)
-        record["since"] = now
-        record["changes"] += 1
+            self.board.command_age.record(decision.command_age)
 
     def _publish(self, decision: ArmDecision, now: float) -> None:
         self._write_state()
-        cause = decision.cause
-        # Ages in a cause grow from tick to tick: the first one stays until something else is wrong.
-        kind = (decision.mode, "".join(c for c in cause if not c.isdigit() and c != "."))
-        changed = kind != self._said
-        if changed:
-            self._said = kind
-            self._note(decision.mode, cause, now)
-        record = self._status_record
-        record["mode"], record["cause"] = decision.mode.encode(), records.encode(cause)
+        record = self.board.record
         record["follow"], record["blend"] = self._follow.encode(), decision.blend
-        record["latched"] = decision.latched
         record["state_age"], record["command_age"] = decision.state_age, decision.command_age
-        every = max(1, round(_STATUS_PERIOD / self._dt))
-        if changed or self.loop.ticks % every == 0:
-            self._write_status(now)
-        often = max(1, round(_TIMING_PERIOD / self._dt))
-        if self.loop.ticks % often == often // 2:
-            self._write_timing()
-        elif self.loop.ticks % often == 0:
-            self._write_report()
+        record["interventions"] = sum(self._interventions.values())
+        self.board.say(decision.mode, decision.cause, decision.latched, now)
 
     def _write_state(self) -> None:
         sample, kinematics = self._sample, self._kinematics
@@ -320,28 +261,8 @@ class ControlLoop:
             record["target_pose"] = self.output.target_pose
         self._state.write(record)
 
-    def _write_status(self, now: float) -> None:
-        record = self._status_record
-        record["driver_fault"] = records.encode(self._fault)
-        record["explanation"] = records.encode(self._explanation)
-        record["interventions"] = sum(self._interventions.values())
-        record["ticks"], record["lost_periods"] = self.loop.ticks, self.loop.lost_periods
-        self._status.write(record, now)
-
-    def _write_timing(self) -> None:
-        record, loop = records.new(records.TIMING), self.loop
-        record["rate_hz"], record["ticks"], record["lost_periods"] = loop.rate_hz, loop.ticks, loop.lost_periods
-        for name in records.HISTOGRAMS:
-            records.fill_histogram(record, name, getattr(loop if hasattr(loop, name) else self, name))
-        self._timing.write(record)
-
-    def _write_report(self) -> None:
-        counters = {"supervisor": dict(self.supervisor.counters), "filter": dict(self._interventions)}
-        self._report.write(records.fill_report(records.new(records.REPORT), counters))
-
-    def say_realtime(self, words: str) -> None:
-        """What the system permitted, for the status."""
-        self._status_record["realtime"] = records.encode(words)
+    def _report(self) -> dict[str, dict[str, int]]:
+        return {"supervisor": dict(self.supervisor.counters), "filter": dict(self._interventions)}
 
 
 def main(argument: str, stop: StopRequest) -> int:
@@ -355,7 +276,8 @@ def main(argument: str, stop: StopRequest) -> int:
         why = "an error inside the control process, see its log"
         try:
             words = become_realtime(config.realtime).text
-            control.say_realtime(words if capabilities.realtime else f"{words}; driver {config.driver!r} may block")
+            words = words if capabilities.realtime else f"{words}; driver {config.driver!r} may block"
+            control.board.say_realtime(words)
             while not stop.requested:
                 control.tick(loop.wait())
             why = f"told to end by {stop.reason}"

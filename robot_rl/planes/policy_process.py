@@ -21,7 +21,8 @@ from policies import observations
 from policies.types import ArmSetpoint, ArmState, CartesianTwist, JointPositions, JointTorques
 from robot_rl.nodes.process import StopRequest
 from robot_rl.planes import records
-from robot_rl.planes.settings import PolicyConfig, from_json
+from robot_rl.planes.settings import PolicyConfig
+from robot_rl.rebuild import from_json
 
 _GAP_PERIODS = 3.0
 """Control periods without a command after which the policy's memory begins anew."""

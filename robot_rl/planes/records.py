@@ -56,6 +56,7 @@ STATUS = np.dtype([
     ("since", "f8"),  # stamp of the newest change of mode or cause
     ("changes", "u8"),  # how many there were
     ("change_stamps", "f8", CHANGES), ("change_modes", "S16", CHANGES), ("change_causes", _LONG, CHANGES),
+    ("change_latched", "?", CHANGES),
     ("command_sequence", "u8"),  # of the newest command that was taken, 0: none
     ("command_source", "S16"),
     ("state_age", "f8"), ("command_age", "f8"),

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import types
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from hardware.controllers.arm_config import ArmControllerConfig
 from hardware.realtime.scheduling import RealtimeConfig
 from hardware.safety.arm_envelope import envelope_from_dict
 from policies.manifest import Manifest
-
-Config = TypeVar("Config")
+from robot_rl.rebuild import rebuild
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,62 +144,21 @@ def arm_envelope(manifest: Manifest) -> dict[str, Any]:
     return limits
 
 
-def arm_controller(manifest: Manifest) -> ArmControllerConfig:
-    """What a bundle says about the controller that its policy was trained with; the defaults where it says nothing.
+def arm_controller(manifest: Manifest, otherwise: ArmControllerConfig | None = None) -> ArmControllerConfig:
+    """What a bundle says about the controller that its policy was trained with.
+
+    Args:
+        manifest: Of the bundle.
+        otherwise: The task's, with which bundles were trained that are older than this part of the manifest; None:
+            the defaults.
 
     Raises:
         ValueError: There is no such setting, or its value is of no use.
     """
+    if not manifest.controller and otherwise is not None:
+        return otherwise
     try:
-        controller: ArmControllerConfig = _build(ArmControllerConfig, manifest.controller)
+        controller = rebuild(ArmControllerConfig, manifest.controller)
     except (ValueError, TypeError) as error:
         raise ValueError(f"policy {manifest.name!r}: controller: {error}") from error
     return controller
-
-
-def to_json(config: Any) -> str:
-    """A config as text."""
-    return json.dumps(dataclasses.asdict(config))
-
-
-def from_json(kind: type[Config], text: str) -> Config:
-    """Back again.
-
-    Raises:
-        ValueError: The text is no such config; names the field.
-    """
-    data = json.loads(text)
-    if not isinstance(data, dict):
-        raise ValueError(f"{kind.__name__}: expected a JSON object, got {text[:40]!r}")
-    return _build(kind, data)
-
-
-def _build(kind: Any, data: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(kind)
-    if unknown := [name for name in data if name not in hints]:
-        raise ValueError(f"{kind.__name__} has no field {unknown[0]!r}; it has {', '.join(hints)}")
-    return kind(**{name: _value(hints[name], value, f"{kind.__name__}.{name}") for name, value in data.items()})
-
-
-def _value(hint: Any, value: Any, name: str) -> Any:
-    origin = get_origin(hint)
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        hint = next(choice for choice in get_args(hint) if choice is not type(None))
-        origin = get_origin(hint)
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value)
-    if origin is tuple:
-        return tuple(value)
-    if origin is dict:
-        return dict(value)
-    if origin is Literal:
-        if value not in get_args(hint):
-            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, get_args(hint)))}")
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint):
-        raise ValueError(f"{name} is {value!r}; expected {hint.__name__}")
-    return value

@@ -20,9 +20,10 @@ from hardware.realtime.scheduling import become_realtime
 from hardware.realtime.seqlock import SlotReader, SlotWriter
 from robot_rl.nodes.process import StopRequest
 from robot_rl.planes import records
-from robot_rl.planes.settings import SimulationConfig, WireConfig, from_json
+from robot_rl.planes.settings import SimulationConfig, WireConfig
 from robot_rl.planes.simulated_scene import SimulatedScene
 from robot_rl.planes.wire import Wire
+from robot_rl.rebuild import from_json
 
 _BRAKE = 40.0
 """rad/s, how fast brakes act: the frequency of the critically damped spring that they are."""

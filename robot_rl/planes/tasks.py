@@ -9,7 +9,8 @@ from typing import Literal
 
 import policies
 from policies.types import ArmSetpoint
-from robot_rl.planes.processes import Planes, PlanesConfig, PlanesError
+from robot_rl.planes.process_group import PlanesError
+from robot_rl.planes.processes import Planes, PlanesConfig
 from robot_rl.planes.settings import (
     ControlConfig,
     PolicyConfig,
@@ -71,8 +72,7 @@ def planes_of_task(
     manifest = policies.load(bundle).manifest if bundle else None
     rate = found.control_rate_hz if manifest is None else manifest.control_rate_hz
     envelope = {} if manifest is None else arm_envelope(manifest)
-    # Bundles from before they carried it were trained with the task's.
-    controller = arm_controller(manifest) if manifest is not None and manifest.controller else found.controller
+    controller = found.controller if manifest is None else arm_controller(manifest, found.controller)
     return PlanesConfig(
         name=name,
         control=ControlConfig(robot=found.robot, policy_rate_hz=rate, controller=controller, envelope=envelope),
