@@ -29,11 +29,10 @@ def as_trained(task: ArmTask, policy: policies.Policy | None) -> ArmTask:
     """
     if policy is None:
         return task
-    if policy.manifest.controller:
-        try:
-            task = dataclasses.replace(task, controller=arm_controller(policy.manifest))
-        except ValueError as error:
-            raise UserError(str(error)) from error
+    try:
+        task = dataclasses.replace(task, controller=arm_controller(policy.manifest, task.controller))
+    except ValueError as error:
+        raise UserError(str(error)) from error
     if policy.manifest.action == task.action:
         return task
     theirs = policy.manifest.action

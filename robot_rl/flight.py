@@ -128,7 +128,7 @@ def load_timing(path: str | Path) -> dict[str, dict[str, Any]]:
     histograms = {name: _histogram(text) for name, text in found.items()}
     used = {name: value for name, value in histograms.items() if any(value.get("counts", ()))}
     # What flies the robot first; the rest as it came.
-    order = ("policy", "supervisor")
+    order = ("policy", "control", "supervisor")
     return dict(sorted(used.items(), key=lambda item: next((i for i, key in enumerate(order) if key in item[0]), 9)))
 
 

@@ -122,7 +122,7 @@ def restore(folder: Path) -> tuple[Any, dict[str, Any]]:
         UserError: The folder holds no checkpoint.
     """
     stored = json.loads((folder / "config.json").read_text())
-    config = dataclasses.replace(rebuild(TrainConfig, stored), out=folder)
+    config = dataclasses.replace(rebuild(TrainConfig, stored, lenient=True), out=folder)
     learner, _ = make_learner(config, find_task(config))
     path = folder / "checkpoint.safetensors"
     if not path.is_file():
@@ -185,7 +185,9 @@ def resume(learner: Learner, config: TrainConfig, out: Path) -> bool:
     path = out / "config.json"
     checkpoint = out / "checkpoint.safetensors"
     if checkpoint.is_file() and path.is_file():
-        earlier = rebuild(TrainConfig, json.loads(path.read_text()))  # settings that are newer have their defaults
+        earlier = rebuild(
+            TrainConfig, json.loads(path.read_text()), lenient=True
+        )  # settings that are newer have their defaults
         if _config_data(earlier) != _config_data(config):
             raise UserError(
                 f"{out} holds a run with other settings (compare {path}); give another --out or delete that folder"

@@ -76,7 +76,7 @@ def section(part: dict[str, Any]) -> list[str]:
     """Lines of Markdown about stored results."""
     flown = ", ".join(f"{100 * flight['tracking_rmse_m']:.2f}" for flight in part["flights"])
     return [
-        f"`{part['bundle']}` flies the figure-eight (1 m, 5.5 s) through simulator, policy and supervisor as nodes:",
+        f"`{part['bundle']}` flies the figure-eight (1 m, 5.5 s) through the nodes and their processes:",
         f"tracking error {100 * part['tracking_rmse_m']:.2f} cm RMS ({flown} cm in {len(part['flights'])} flights),",
         f"{100 * part['pure_tracking_rmse_m']:.2f} cm in pure simulation: {part['ratio']:.2f} times.",
         "",

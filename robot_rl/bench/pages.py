@@ -74,14 +74,18 @@ def _ros(part: dict[str, Any]) -> list[str]:
             f"Wake-up error at {timing['rate_hz']:g} Hz for {timing['seconds']:g} s each, beside {timing['busy']}"
         ]
         lines += ["busy processes:", "", "| | p50 | p99 | worst | missed of 10,000 |", "|---|---|---|---|---|"]
-        for name in ("cyclictest_before", "control", "cyclictest_after"):
-            row = timing[name]
+        rows = {"cyclictest_before": "cyclictest before", "control": "control process of an arm",
+                "quadrotor": "control process of a quadrotor", "cyclictest_after": "cyclictest after"}  # fmt: skip
+        for key, name in rows.items():
+            if key not in timing:
+                continue
+            row = timing[key]
             if "skipped" in row:
-                lines.append(f"| {name.replace('_', ' ')} | {row['skipped']} | | | |")
+                lines.append(f"| {name} | {row['skipped']} | | | |")
                 continue
             error = row.get("wake_error_us") or {k: row[f"{k}_us"] for k in ("p50", "p99", "max")}
             lines.append(
-                f"| {name.replace('_', ' ')} | {error['p50']:.0f} µs | {error['p99']:.0f} µs | {error['max']:.0f} µs "
+                f"| {name} | {error['p50']:.0f} µs | {error['p99']:.0f} µs | {error['max']:.0f} µs "
                 f"| {row['missed_per_10000']:.1f} |"
             )
         lines.append("")

@@ -17,10 +17,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hardware import setpoints
 from hardware.realtime.histogram import Histogram
 from policies.types import ArmSetpoint
 from robot_rl.evaluate import evaluate
-from robot_rl.planes.processes import Planes, PlanesError
+from robot_rl.planes.process_group import PlanesError
+from robot_rl.planes.processes import Planes
+from robot_rl.planes.quadrotor_processes import QuadrotorPlanes, QuadrotorPlanesConfig
+from robot_rl.planes.quadrotor_settings import QuadrotorControlConfig, QuadrotorPolicyConfig
+from robot_rl.planes.slots_client import SlotsClient
 from robot_rl.planes.tasks import Episode, planes_of_task, rest, run_episode
 
 _BUSY = "while True: pass"
@@ -45,7 +50,7 @@ class TimingConfig:
     """Time the control process at work, beside busy processes."""
 
     seconds: float = 60.0
-    """Of each of the three measurements."""
+    """Of each of the four measurements."""
     busy: int = 2
     """Processes that take all the time they can get, at normal priority."""
     task: str = "arm-reach"
@@ -99,21 +104,25 @@ def _episode(planes: Planes, task: str, start: int, starts: int) -> Episode:
 
 
 def run_timing(config: TimingConfig) -> dict[str, Any]:
-    """Wake-up errors and lost periods of the control process, between two of a bare cyclictest, on a busy machine."""
+    """Wake-up errors and lost periods of control processes, between two of a bare cyclictest, on a busy machine."""
     busy = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(config.busy)]
     try:
         before = cyclictest(config.rate_hz, config.seconds)
-        own = _time_control(config)
+        with armed_arm(config.task) as arm:
+            own = _time_control(arm, config.seconds)
+        with hovering_quadrotor() as quadrotor:
+            flown = _time_control(quadrotor, config.seconds)
         after = cyclictest(config.rate_hz, config.seconds)
     finally:
         for process in busy:
             process.kill()
             process.wait()
     results: dict[str, Any] = {"seconds": config.seconds, "busy": config.busy, "rate_hz": config.rate_hz}
-    results |= {"cyclictest_before": before, "control": own, "cyclictest_after": after}
+    results |= {"cyclictest_before": before, "control": own, "quadrotor": flown, "cyclictest_after": after}
     bare = [part["missed_per_10000"] for part in (before, after) if "missed_per_10000" in part]
     if bare:
         results["missed_per_10000_above_cyclictest"] = own["missed_per_10000"] - max(bare)
+        results["quadrotor_missed_per_10000_above_cyclictest"] = flown["missed_per_10000"] - max(bare)
     print(json.dumps(results, indent=2), flush=True)
     return results
 
@@ -135,14 +144,38 @@ def armed_arm(task: str) -> Iterator[Planes]:
         yield planes
 
 
-def _time_control(config: TimingConfig) -> dict[str, Any]:
-    with armed_arm(config.task) as planes:
-        live(planes, 1.0)
-        begin, first = planes.timing(), planes.histograms()
-        live(planes, config.seconds)
-        end, last = planes.timing(), planes.histograms()
-        status, simulation = planes.status(), planes.simulation()
-    assert status is not None
+@contextmanager
+def hovering_quadrotor(policy: str = "quadrotor-track") -> Iterator[QuadrotorPlanes]:
+    """The processes of a simulated quadrotor that hovers at 1 m.
+
+    Raises:
+        RuntimeError: It was not armed.
+    """
+    place = np.array([0.0, 0.0, 1.0])
+    config = QuadrotorPlanesConfig(
+        name=f"bench-{os.getpid()}",
+        control=QuadrotorControlConfig(policy=policy),
+        policy=QuadrotorPolicyConfig(policy=policy),
+    )
+    with QuadrotorPlanes(config) as planes:
+        planes.send_setpoint(setpoints.hover(place, like=place))
+        end, granted, why = time.monotonic() + 10.0, False, ""
+        while not granted and time.monotonic() < end:
+            live(planes, 0.1)
+            granted, why = planes.ask("arm")
+        if not granted:
+            raise RuntimeError(f"the quadrotor was not armed: {why}")
+        live(planes, 3.0)
+        yield planes
+
+
+def _time_control(planes: SlotsClient, seconds: float) -> dict[str, Any]:
+    live(planes, 1.0)
+    begin, first = planes.timing(), planes.histograms()
+    live(planes, seconds)
+    end, last = planes.timing(), planes.histograms()
+    status, simulation = planes.status(), planes.read("simulation")
+    assert status is not None and simulation is not None
     ticks, lost = (end[name] - begin[name] for name in ("ticks", "lost_periods"))
     parts = {name: between(first[name], last[name]) for name in last}
     return {
@@ -151,12 +184,12 @@ def _time_control(config: TimingConfig) -> dict[str, Any]:
         "ticks": ticks,
         "lost_periods": lost,
         "missed_per_10000": 1e4 * lost / max(1, ticks + lost),
-        "simulation_lost_periods": simulation["lost_periods"],
+        "simulation_lost_periods": int(simulation.record["lost_periods"]),
         **{f"{name}_us": microseconds(part) for name, part in parts.items()},
     }
 
 
-def live(planes: Planes, seconds: float) -> None:
+def live(planes: SlotsClient, seconds: float) -> None:
     """Let time pass, with signs of life of the face."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -28,10 +28,10 @@ class RosBenchConfig:
     """Measure the robot's processes; each part is stored as it ends, the others stay as they were."""
 
     part: tyro.conf.Positional[Literal["timing", "native", "flight", "faults", "planes", "all"]] = "all"
-    """`timing`: the control loop beside cyclictest on a busy machine (3 minutes); `native`: the native loop at 1 kHz
-    likewise (2 minutes); `flight`: the figure-eight through the quadrotor's nodes beside pure simulation (4 minutes);
-    `faults`: every process and input hurt (15 minutes); `planes`: success of the shipped arm policies in real time
-    beside pure simulation, 100 starts each (25 minutes)."""
+    """`timing`: the control loops of an arm and of a quadrotor beside cyclictest on a busy machine (4 minutes);
+    `native`: the native loop at 1 kHz likewise (2 minutes); `flight`: the figure-eight through the quadrotor's nodes
+    beside pure simulation (4 minutes); `faults`: every process and input hurt (15 minutes); `planes`: success of the
+    shipped arm policies in real time beside pure simulation, 100 starts each (25 minutes)."""
     out: Path = Path("docs/benchmarks/ros.json")
     """Where results are stored; those of `faults` in `faults.json` beside it."""
     planes: SuccessConfig = field(default_factory=SuccessConfig)

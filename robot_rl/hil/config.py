@@ -137,4 +137,4 @@ def to_json(config: HilConfig) -> str:
 
 def load(path: Path) -> HilConfig:
     """Read a config that `save` wrote."""
-    return rebuild(HilConfig, json.loads(path.read_text()))
+    return rebuild(HilConfig, json.loads(path.read_text()), lenient=True)

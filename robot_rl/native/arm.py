@@ -19,7 +19,8 @@ from robot_rl.native.cache import compiled
 from robot_rl.native.loop import Input, NativeConfig, NativeLoop, Output
 from robot_rl.nodes.process import StopRequest
 from robot_rl.planes import records
-from robot_rl.planes.settings import PolicyConfig, from_json
+from robot_rl.planes.settings import PolicyConfig
+from robot_rl.rebuild import from_json
 
 _HOUSEKEEPING_HZ = 50.0
 _BOOT_ERROR = 1e-4

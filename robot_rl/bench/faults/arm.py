@@ -20,12 +20,14 @@ import numpy as np
 from hardware.realtime.seqlock import SlotWriter
 from policies.types import ArmSetpoint, CartesianTwist
 from robot_rl.bench.faults.cells import Cell, Finding, judge, twice
-from robot_rl.bench.faults.observer import Observed, Observer
+from robot_rl.bench.faults.observed import ArmObserved
+from robot_rl.bench.faults.observer import Observer
 from robot_rl.nodes.process import is_running
 from robot_rl.planes import records
-from robot_rl.planes.client import Change, Request, Status
-from robot_rl.planes.processes import Planes, Process
+from robot_rl.planes.process_group import Process
+from robot_rl.planes.processes import Planes
 from robot_rl.planes.settings import WireConfig
+from robot_rl.planes.slots_client import Change, Request, Status
 from robot_rl.planes.tasks import planes_of_task, rest
 
 TASK = "arm-reach"
@@ -64,7 +66,7 @@ class ArmArena:
         self.note = ""
         """What a cell has found out itself."""
         self._writer: SlotWriter | None = None
-        self._observer: Observer | None = None
+        self._observer: Observer[ArmObserved] | None = None
         self._folder = tempfile.TemporaryDirectory()
         self._due, self._number = 0.0, 0
 
@@ -75,7 +77,7 @@ class ArmArena:
         self.planes = Planes(planes_of_task(TASK, TASK if self.policy else "", name=name or f"faults-{os.getpid()}"))
         self.planes.start()
         if observed:
-            self._observer = Observer(self.planes.folder, ROBOT, Path(self._folder.name) / "observed.npz")
+            self._observer = Observer(self.planes.folder, ROBOT, Path(self._folder.name) / "observed.npz", ArmObserved)
         if not self.policy:
             self._writer = SlotWriter(self.planes.folder, "command", records.command_dtype(self.planes.joints))
 
@@ -177,7 +179,7 @@ class ArmArena:
         status = self.planes.status()
         return [] if status is None else [change for change in status.changes if change.stamp >= begin]
 
-    def _write_down(self, finding: Finding, cell: Cell, seen: Observed, changes: list[Change], begin: float) -> None:
+    def _write_down(self, finding: Finding, cell: Cell, seen: ArmObserved, changes: list[Change], begin: float) -> None:
         times: dict[str, float] = {}
         for change in changes:
             if not finding.sequence or finding.sequence[-1][0] != change.mode:
@@ -236,7 +238,7 @@ class ArmArena:
             finding.problems.append(f"it does not move after {cell.way_back}: {self.planes.status()}")
         return cell.way_back
 
-    def _take(self) -> Observed:
+    def _take(self) -> ArmObserved:
         assert self._observer is not None
         return self._observer.take(lambda: self.live(0.01))
 

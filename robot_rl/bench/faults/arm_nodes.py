@@ -16,6 +16,7 @@ from robot_rl.bench.faults.arm import ROBOT, TASK
 from robot_rl.bench.faults.arm_cells import SIGNALS
 from robot_rl.bench.faults.cells import Finding, Stage, judge, twice
 from robot_rl.bench.faults.launched import Launched
+from robot_rl.bench.faults.observed import ArmObserved
 from robot_rl.bench.faults.observer import Observer
 from robot_rl.planes.client import PlanesClient
 
@@ -77,14 +78,14 @@ class ArmUp:
         self.up = Launched("arm", domain, f"policy:={TASK}", f"task:={TASK}", "arm:=true")
         self._place = tempfile.TemporaryDirectory()
         self.client: PlanesClient | None = None
-        self.observer: Observer | None = None
+        self.observer: Observer[ArmObserved] | None = None
         self.witness: Witness = Witness(domain, self.up.namespace)
         try:
             if not self.witness.wait(lambda: any(s.mode == "active" for s in self.witness.statuses), _PATIENCE):
                 raise RuntimeError(f"the arm does not move:\n{self.up.text}")
             folder = SlotFolder(f"{self.up.namespace}.{ROBOT}").path
             self.client = PlanesClient(folder, 7)
-            self.observer = Observer(folder, ROBOT, Path(self._place.name) / "observed.npz")
+            self.observer = Observer(folder, ROBOT, Path(self._place.name) / "observed.npz", ArmObserved)
             time.sleep(1.0)  # at full size
             assert self.client.status() is not None
         except BaseException:

@@ -19,10 +19,12 @@ from hardware.realtime.seqlock import SlotError, SlotFolder
 from policies.bundle import MAX_FILE_BYTES, ZOO
 from robot_rl.bench.faults.arm import ROBOT, TASK, ArmArena
 from robot_rl.bench.faults.cells import Cell, Finding, Stage, judge
+from robot_rl.bench.faults.observed import ArmObserved
 from robot_rl.bench.faults.observer import Observer
 from robot_rl.nodes.process import PARENT_VARIABLE, is_running
-from robot_rl.planes.processes import module_of
-from robot_rl.planes.settings import ControlConfig, PolicyConfig, to_json
+from robot_rl.planes.process_group import module_of
+from robot_rl.planes.settings import ControlConfig, PolicyConfig
+from robot_rl.rebuild import to_json
 
 
 def spoiled_bundles(folder: Path, bundle: str = TASK, other: str = "quadrotor-track") -> list[tuple[str, Path, str]]:
@@ -171,7 +173,7 @@ def _end_owner(fault: str, number: signal.Signals, late: float) -> Finding:
         raise RuntimeError("the arm of the owner did not start")
     folder, pids = Path(words[0]), [int(word) for word in words[1:]]
     with tempfile.TemporaryDirectory() as place:
-        observer = Observer(folder, ROBOT, Path(place) / "observed.npz")
+        observer = Observer(folder, ROBOT, Path(place) / "observed.npz", ArmObserved)
         try:
             begin = time.monotonic()
             owner.send_signal(number)

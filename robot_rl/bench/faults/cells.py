@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar
 
-from robot_rl.planes.processes import PlanesError
+from robot_rl.planes.process_group import PlanesError
 
 Arena = TypeVar("Arena")
 TITLES = {

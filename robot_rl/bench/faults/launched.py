@@ -48,7 +48,7 @@ class Launched:
 
     def child(self, node: str) -> int:
         """The process that a node has started."""
-        return next(pid for pid in _processes() if _parent(pid) == self.pid(node))
+        return child_of(self.pid(node))
 
     def family(self) -> list[int]:
         """Every process of this run."""
@@ -91,6 +91,11 @@ class Launched:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def child_of(pid: int) -> int:
+    """The process that a process has started."""
+    return next(child for child in _processes() if _parent(child) == pid)
 
 
 def _send(pid: int, number: signal.Signals) -> None:

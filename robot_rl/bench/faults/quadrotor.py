@@ -1,4 +1,7 @@
-"""The quadrotor's arena: its nodes as processes that a cell can hurt, and a witness of what the motors are sent."""
+"""The quadrotor's arena: its nodes and processes, which a cell can hurt, and two who look on.
+
+The observer sees what the motors are sent between driver and vehicle; the witness hears what the nodes say.
+"""
 
 from __future__ import annotations
 
@@ -15,31 +18,48 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from hardware.descriptions import load_quadrotor
+from hardware.realtime.seqlock import SlotFolder
 from robot_rl.bench.faults.cells import Cell, Finding, judge, twice
+from robot_rl.bench.faults.launched import child_of
+from robot_rl.bench.faults.observed import QuadrotorObserved
+from robot_rl.bench.faults.observer import Observer
+from robot_rl.bench.faults.spoiled_commands import spoil
 from robot_rl.nodes.process import PARENT_VARIABLE, is_running
+from robot_rl.planes.quadrotor_client import QuadrotorClient
+from robot_rl.planes.slots_client import Change, Status
 from robot_rl.up import _START, node_environment
 
 if TYPE_CHECKING:
-    from robot_rl.nodes.messages import SupervisorStatus
-    from robot_rl.nodes.witness import Sent, Witness
+    from robot_rl.nodes.witness import Witness
 
 BUNDLE = "quadrotor-hover"
 ROBOT = "crazyflie"
-HEIGHT = 0.8
-"""m at which it hovers when a fault comes."""
+HEIGHT = 0.7
+"""m at which it hovers when a fault comes: what the vehicle's watchdog sinks through before it stops the rotors."""
 _BRIEF = 0.1
 """s for which the fallback may fly where nothing should happen: on a busy machine the policy's output comes late."""
 NODES: dict[str, tuple[str, ...]] = {
-    "simulator": (),
     "supervisor": ("driver:=sim", f"policy:={BUNDLE}"),
-    "spoiled_policy": (f"policy:={BUNDLE}",),
+    "sim": (),
+    "policy": (f"policy:={BUNDLE}",),
     "setpoint": ("mission:=hover", f"height:={HEIGHT}"),
     "recorder": (),
 }
-"""Modules of `robot_rl.nodes` and their parameters."""
+"""Nodes and their parameters."""
+PROCESSES = {"control process": "supervisor", "policy process": "policy", "simulation process": "sim"}
+"""Which node has started each process."""
+_MODULES = {"sim": "simulator"}
+_SPOILED = """
+import sys
+from robot_rl.nodes.process import die_with_parent, stop_request
+stop_request()
+die_with_parent()
+from robot_rl.nodes import policy, running
+policy.PolicyNode.module = "robot_rl.bench.faults.spoiled_commands"
+sys.exit(running.run(policy.PolicyNode, sys.argv[1:]))
+"""
+"""The policy's node, with another process behind it."""
 
 
 class QuadrotorArena:
@@ -52,10 +72,12 @@ class QuadrotorArena:
         self.domain, self.late = domain, late
         self.namespace = f"faults_{os.getpid()}_{random.SystemRandom().randint(0, 99999)}"
         self.interface = load_quadrotor(ROBOT).interface
-        self.max_speed = float(load_quadrotor(ROBOT).parameters["max_speed"])
         self.witness: Witness
         self.begin = 0.0
-        """s, the system's clock, when the fault came."""
+        """s, `time.monotonic()`, when the fault came."""
+        self.client: QuadrotorClient | None = None
+        self._observer: Observer[QuadrotorObserved] | None = None
+        self._watchdog: list[tuple[float, str]] = []
         self.note = ""
         """What a cell has found out itself."""
         self._folder = tempfile.TemporaryDirectory()
@@ -91,6 +113,7 @@ class QuadrotorArena:
                 process.wait()
                 wrong.append(f"{name} did not end")
         self._processes.clear()
+        self._detach()
         self.witness.close()
         self._folder.cleanup()
         return wrong
@@ -99,7 +122,8 @@ class QuadrotorArena:
 
     def command(self, module: str, *parameters: str, node: str = "") -> list[str]:
         """Command line of a node."""
-        words = [sys.executable, "-c", _START.format(module=module), "--ros-args", "-r", f"__ns:=/{self.namespace}"]
+        code = _SPOILED if module == "policy" and not node else _START.format(module=_MODULES.get(module, module))
+        words = [sys.executable, "-c", code, "--ros-args", "-r", f"__ns:=/{self.namespace}"]
         words += ["-r", f"__node:={node}"] if node else []
         return words + [word for parameter in parameters for word in ("-p", parameter)]
 
@@ -114,16 +138,25 @@ class QuadrotorArena:
         }
 
     def signal(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to a node; that is the fault, unless it wakes it."""
+        """Send a signal to a node, or to one of `PROCESSES`; that is the fault, unless it wakes it."""
+        node = self._processes[PROCESSES.get(name, name)]
+        pid = child_of(node.pid) if name in PROCESSES else node.pid
         if number != signal.SIGCONT:
-            self.begin = time.time()
-        self._processes[name].send_signal(number)
+            self.begin = time.monotonic()
+        os.kill(pid, number)
 
     def spoil(self, topic: str, content: str | float | bool) -> None:
         """Ask for a fault; that is it, unless it is its end."""
         said = self.witness.say(topic, content)
         if content != "":
-            self.begin = said
+            self.begin = said - time.time() + time.monotonic()
+
+    def spoil_commands(self, fault: str) -> None:
+        """Spoil the policy's commands, or no longer; see `robot_rl.bench.faults.spoiled_policy`."""
+        assert self.client is not None
+        if fault:
+            self.begin = time.monotonic()
+        spoil(self.client.folder, fault)
 
     def try_node(self, command: Sequence[str], words: str, within: float = 60.0) -> str:
         """Run a node beside the others until it ends or says `words`; the line that has them, or its last one."""
@@ -149,37 +182,67 @@ class QuadrotorArena:
         return lines[-1] if lines else ""
 
     @property
-    def status(self) -> SupervisorStatus:
+    def status(self) -> Status:
         """The newest one."""
-        return self.witness.statuses[-1]
+        assert self.client is not None
+        status = self.client.status()
+        if status is None:
+            raise RuntimeError("the control process has said nothing yet")
+        return status
 
     @property
     def height(self) -> float:
-        """M."""
-        return float(self.witness.states[-1][1].position[2])
+        """M; nan while nothing is measured."""
+        sample = None if self.client is None else self.client.sample()
+        return math.nan if sample is None or sample.state is None else float(sample.state.position[2])
+
+    def _is_measured(self) -> bool:
+        sample = None if self.client is None else self.client.sample()
+        return sample is not None and time.monotonic() - sample.stamp < 0.3
 
     def _revive(self) -> None:
-        for name, parameters in NODES.items():
-            process = self._processes.get(name)
-            if process is None or not is_running(process.pid):
-                if name == "recorder":
-                    parameters = (f"folder:={self.folder / 'flight'}", "recording:=true")
-                node = "policy" if name == "spoiled_policy" else ""
-                with (self.folder / f"{name}.log").open("ab") as log:
-                    self._processes[name] = subprocess.Popen(
-                        self.command(name, *parameters, node=node), env=self.environment(), stdout=log, stderr=log,
-                        stdin=subprocess.DEVNULL,
-                    )  # fmt: skip
+        gone = [name for name in NODES if name not in self._processes or not is_running(self._processes[name].pid)]
+        if "supervisor" in gone:
+            self._detach()  # its memory has gone with it
+        for name in gone:
+            parameters = NODES[name]
+            if name == "recorder":
+                parameters = (f"folder:={self.folder / 'flight'}", "recording:=true")
+            with (self.folder / f"{name}.log").open("ab") as log:
+                self._processes[name] = subprocess.Popen(
+                    self.command(name, *parameters), env=self.environment(), stdout=log, stderr=log,
+                    stdin=subprocess.DEVNULL,
+                )  # fmt: skip
+
+    def _attach(self) -> None:
+        """Look at the memory of the present supervisor."""
+        folder = SlotFolder(f"{self.namespace}.{self.interface.name}").path
+        if self.client is None and self.witness.wait(folder.exists, 60.0):
+            self.client = QuadrotorClient(folder)
+            self._observer = Observer(folder, ROBOT, self.folder / "observed.npz", QuadrotorObserved)
+
+    def _detach(self) -> None:
+        for each in (self.client, self._observer):
+            if each is not None:
+                each.close()
+        self.client = self._observer = None
 
     def make_active(self) -> None:
         """Hovering, whatever was before."""
         self._revive()
+        self._attach()
         witness = self.witness
-        witness.wait(lambda: witness.states and time.time() - witness.states[-1][0] < 0.3, 30.0)
+        if not witness.wait(self._is_measured, 60.0):
+            raise RuntimeError(f"nothing is measured: {self.last_words('sim')}; {self.last_words('supervisor')}")
         witness.disarm()
-        witness.trigger("simulator/reset")
-        if not witness.wait(lambda: self.height < 0.01 and time.time() - witness.states[-1][0] < 0.3, 20.0):
-            raise RuntimeError(f"the quadrotor is not back on the ground: {witness.states[-1]}")
+        why = ""
+        for _ in range(20):
+            granted, why = witness.trigger("sim/reset")
+            if granted:
+                break
+            time.sleep(0.2)
+        if not witness.wait(lambda: self.height < 0.01 and self._is_measured(), 20.0):
+            raise RuntimeError(f"the quadrotor is not back on the ground: {why}, {self.height} m")
         time.sleep(0.3)  # the supervisor has to get used to the new place: it was carried there
         for _ in range(100):
             if self.status.mode == "disarmed":
@@ -189,7 +252,7 @@ class QuadrotorArena:
         if why := witness.arm(60.0):
             raise RuntimeError(f"not armed: {why}")
         if not witness.wait(lambda: abs(self.height - HEIGHT) < 0.05, 15.0):
-            raise RuntimeError(f"it does not hover: {witness.states[-1]}, {self.status}")
+            raise RuntimeError(f"it does not hover: {self.height} m, {self.status}")
         time.sleep(0.5)
 
     # One cell
@@ -199,22 +262,23 @@ class QuadrotorArena:
         finding = Finding(robot=self.robot, victim=cell.victim, fault=cell.fault, way_back=cell.way_back)
         self.make_active()
         witness = self.witness
-        for records in (witness.sent, witness.states, witness.words):
-            del records[:-1]
+        assert self._observer is not None
+        self._observer.take()
+        witness.words.clear()
         first = len(witness.statuses)
-        self.begin, self.note = time.time(), ""
+        self._watchdog.clear()
+        self.begin, self.note = time.monotonic(), ""
         cell.inject(self)
         lasts = max([cell.lasts, *(stage.within + self.late + 0.2 for stage in cell.stages)])
         last = cell.stages[-1].mode if cell.stages else ""
-        end = self.begin + lasts
-        while time.time() < end and not (last == "fault" and self.status.mode == "fault"):
-            time.sleep(0.01)
+        self.look(self.begin + lasts, until="fault" if last == "fault" else "")
         cell.undo(self)
-        time.sleep(0.7)
-        self._write_down(finding, cell, witness.statuses[first:])
-        recent = [each for each in self.witness.sent if each.heard > time.time() - 0.2]
-        # The motors are the witness of it: a dead supervisor's last word stays.
-        moves = self.status.mode == "active" and any(np.any(each.values) for each in recent)
+        self.look(time.monotonic() + 0.7)
+        seen = self._observer.take()
+        changes = [change for change in self.status.changes if change.stamp >= self.begin]
+        causes = [status.cause for status in witness.statuses[first:]]
+        self._write_down(finding, cell, changes, causes, seen)
+        moves = self.status.mode == "active" and seen.turning_since(time.monotonic() - 0.5)
         if cell.way_back in ("nothing to recover", "by itself"):
             if not moves:
                 finding.problems.append(f"it is {self.status.mode} and does not fly on by itself: {self.status.cause}")
@@ -225,57 +289,47 @@ class QuadrotorArena:
                 finding.problems.append("it can be armed without recovery")
         return finding  # the next `make_active` takes the way back
 
-    def _write_down(self, finding: Finding, cell: Cell, statuses: Sequence[SupervisorStatus]) -> None:
+    def look(self, end: float, until: str = "") -> None:
+        """Watch the vehicle's own watchdog until `end` s, or a mode of the supervisor."""
+        assert self.client is not None
+        while time.monotonic() < end and not (until and self.status.mode == until):
+            found = self.client.simulation()
+            if found and (not self._watchdog or self._watchdog[-1][1] != found["watchdog"]):
+                self._watchdog.append((found["stamp"], found["watchdog"]))
+            self._crashed = bool(found) and found["crashed"]
+            time.sleep(0.002)
+
+    _crashed = False
+
+    def _write_down(
+        self, finding: Finding, cell: Cell, changes: Sequence[Change], causes: Sequence[str], seen: QuadrotorObserved
+    ) -> None:
         times: dict[str, float] = {}
-        for status in statuses:
-            if status.stamp >= self.begin and (not finding.sequence or finding.sequence[-1][0] != status.mode):
-                finding.sequence.append((status.mode, status.stamp - self.begin))
-                times.setdefault(status.mode, status.stamp - self.begin)
-        own = self.witness.sent[0].source  # of the one before the fault
-        sent = [each for each in self.witness.sent if each.heard >= self.begin]
-        if finding.victim == "second publisher":
-            sent = [each for each in sent if each.source == own]
-        off = next((each for each in sent if not np.any(each.values)), None)
+        for change in changes:
+            if not finding.sequence or finding.sequence[-1][0] != change.mode:
+                finding.sequence.append((change.mode, change.stamp - self.begin))
+                times.setdefault(change.mode, change.stamp - self.begin)
+        off = seen.off_after(self.begin)
         if off is not None and (cell.stages or finding.sequence):
-            times["motors off"] = off.stamp - self.begin
-        for heard, part, text in self.witness.words:
-            for state in ("level", "descending", "locked"):
-                if part == "vehicle" and heard >= self.begin and f"watchdog: {state}" in text:
-                    times.setdefault(f"vehicle's watchdog: {state}", heard - self.begin)
-            if part == "vehicle" and heard >= self.begin and "watchdog: off" in text:
-                times.setdefault("motors off", heard - self.begin)  # it has been told so, heard or not
+            times["motors off"] = off
+        for stamp, state in self._watchdog:
+            if stamp >= self.begin and state in ("level", "descending", "locked"):
+                times.setdefault(f"vehicle's watchdog: {state}", stamp - self.begin)
         extra = [(mode, seconds) for mode, seconds in times.items() if mode == "motors off" or "watchdog" in mode]
         finding.sequence = sorted([*finding.sequence, *extra], key=lambda each: each[1])
-        said = [status.cause for status in statuses] + [self.note]
-        said += [text for _, _, text in self.witness.words] + [
-            value for part in self.witness.values.values() for key, value in part.items() if "refus" in key
-        ]
+        said = [*causes, self.note, *(text for _, _, text in self.witness.words)]
+        said += [value for part in self.witness.values.values() for key, value in part.items() if "refus" in key]
         finding.cause = next((words for words in said if words and cell.words in words), "") if cell.words else ""
         if cell.words and not finding.cause:
             finding.problems.append(f"nobody says {cell.words!r}")
-        self._check_sent(finding, sent)
+        outside = seen.outside(ROBOT)
+        finding.commands, finding.missed, finding.outside = len(seen.sequence), seen.missed, len(outside)
+        finding.problems += outside[:2]
         judge(finding, cell.stages, times, self.late)
         if not cell.stages and any(seconds > _BRIEF for seconds in _interruptions(finding.sequence)):
             finding.problems.append("something happened where nothing should")
-        if self.witness.values.get("vehicle", {}).get("crashed") == "True" and not any(
-            s.mode == "motors off" for s in cell.stages
-        ):
+        if self._crashed and not any(stage.mode == "motors off" for stage in cell.stages):
             finding.problems.append("the vehicle crashed")
-
-    def _check_sent(self, finding: Finding, sent: Sequence[Sent]) -> None:
-        """Every command to the motors by the supervisor, by what was heard on the way."""
-        for each in sent:
-            values = each.values
-            good = sorted(each.names) == sorted(self.interface.actuators) and len(values) == len(each.names)
-            if (
-                not good
-                or not np.all(np.isfinite(values))
-                or np.any(values < 0.0)
-                or np.any(values > self.max_speed + 1e-9)
-            ):
-                finding.outside += 1
-                finding.problems += [f"motors were sent {values.tolist()}"] if finding.outside <= 2 else []
-        finding.commands = len(sent)
 
 
 def _interruptions(sequence: Sequence[tuple[str, float]]) -> list[float]:

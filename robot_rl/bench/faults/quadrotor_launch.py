@@ -17,7 +17,7 @@ _PATIENCE = 90.0
 CELLS = (
     ("launcher", "killed", 12.0),
     ("launcher", "told to end (SIGTERM)", 12.0),
-    ("simulator", "killed", 12.0),
+    ("sim", "killed", 12.0),
     ("supervisor", "killed", 12.0),
     ("policy", "killed", 22.0),
 )

@@ -1,57 +1,81 @@
-"""The policy node with commands that can be spoiled on the way out: for the matrix of faults, and nothing else."""
+"""The policy process of a quadrotor with commands that can be spoiled on their way: for the matrix of faults only.
+
+`spoil` says how, by a file beside the slots, which the process looks for at every command.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Callable
+from pathlib import Path
 
-from sensor_msgs.msg import JointState
-from std_msgs.msg import String
+import numpy as np
 
-from robot_rl.nodes import qos
-from robot_rl.nodes.policy import PolicyNode
-from robot_rl.nodes.running import run
-from robot_rl.nodes.spoiling import command_fault
+from robot_rl.nodes.process import StopRequest
+from robot_rl.planes.quadrotor_policy import QuadrotorPolicy, open_policy, run_policy
+from robot_rl.planes.quadrotor_settings import QuadrotorPolicyConfig
+from robot_rl.rebuild import from_json
 
-
-class SpoiledPolicy(PolicyNode):
-    """Commands as its parent does, until `~/fault` says otherwise."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._spoil = command_fault("")
-        qos.subscription(self, String, "~/fault", self._on_fault, qos.STATUS_READER)
-
-    def configure(self) -> None:
-        """As the parent does, with a publisher that spoils."""
-        super().configure()
-        self._commands = _Spoiling(self._commands, self)
-
-    def cleanup(self) -> None:
-        """Give the parent its publisher back."""
-        if isinstance(self._commands, _Spoiling):
-            self._commands = self._commands.publisher
-        super().cleanup()
-
-    def spoiled(self, message: JointState) -> JointState:
-        """What leaves in place of a command."""
-        return self._spoil(message)
-
-    def _on_fault(self, message: String) -> None:
-        self._spoil = command_fault(message.data)
-        self.get_logger().warning(f"fault injected: {message.data or 'none'}")
+FAULTS = ("nan", "inf", "beyond", "jump", "stamp=SECONDS")
+_FILE = "spoil.txt"
+Spoil = Callable[[np.ndarray, float, int], tuple[np.ndarray, float]]
 
 
-class _Spoiling:
-    """A publisher behind which commands are spoiled."""
+def spoil(folder: Path, fault: str) -> None:
+    """Have the process of these slots spoil its commands from the next one on; an empty text ends it.
 
-    def __init__(self, publisher: Any, node: SpoiledPolicy) -> None:
-        self.publisher, self._node = publisher, node
+    Raises:
+        ValueError: There is no such fault.
+    """
+    command_fault(fault)
+    fresh = folder / f".{_FILE}"
+    fresh.write_text(fault)
+    fresh.rename(folder / _FILE)  # whole at once
 
-    def publish(self, message: JointState) -> None:
-        self.publisher.publish(self._node.spoiled(message))
+
+def command_fault(text: str) -> Spoil:
+    """What spoils rotor speeds (4,) and their stamp at the n-th command, one of `FAULTS`; nothing for an empty text.
+
+    Raises:
+        ValueError: There is no such fault.
+    """
+    name, _, value = text.partition("=")
+    if name and name not in [fault.partition("=")[0] for fault in FAULTS]:
+        raise ValueError(f"no fault {text!r}; there are {', '.join(FAULTS)}")
+    ahead = float(value) if name == "stamp" else 0.0
+    wrong = {"nan": math.nan, "inf": math.inf, "beyond": 1e5}.get(name)
+
+    def spoiled(values: np.ndarray, stamp: float, count: int) -> tuple[np.ndarray, float]:
+        if wrong is not None:
+            values = values.copy()
+            values[1] = wrong
+        elif name == "jump" and count % 20 == 0:  # every fifth of a second, for one period
+            values = np.zeros(4)
+        return values, stamp + ahead
+
+    return spoiled
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the node."""
-    return run(SpoiledPolicy, argv)
+class SpoiledPolicy(QuadrotorPolicy):
+    """Commands as its parent does, until the file says otherwise."""
+
+    file = Path()
+    _text, _count = "", 0
+    _spoiled: Spoil = staticmethod(command_fault(""))
+
+    def send(self, values: np.ndarray, stamp: float) -> None:
+        """Give what the fault leaves of a command to the control process."""
+        self._count += 1
+        found = self.file.read_text() if self.file.exists() else ""
+        if found != self._text:
+            self._text, self._spoiled = found, command_fault(found)
+        super().send(*self._spoiled(values, stamp, self._count))
+
+
+def main(argument: str, stop: StopRequest) -> int:
+    """Run the policy until told to end; `argument` is a `QuadrotorPolicyConfig` as JSON."""
+    config = from_json(QuadrotorPolicyConfig, argument)
+    policy = SpoiledPolicy(open_policy(config), config)
+    policy.file = Path(config.folder) / _FILE
+    run_policy(config, policy, stop)
+    return 0
