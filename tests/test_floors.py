@@ -85,7 +85,14 @@ def test_policies_and_hardware_load_neither_torch_nor_a_simulator_nor_ros():
     assert result == "[]"
 
 
-@pytest.mark.parametrize("module", ["robot_rl.control", "robot_rl.planes.control_process", "robot_rl.planes.client"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "robot_rl.control",
+        *(f"robot_rl.planes.{name}" for name in ("control_process", "client")),
+        *(f"robot_rl.planes.quadrotor_{name}" for name in ("control", "policy", "client", "processes")),
+    ],
+)
 def test_the_control_process_needs_neither_torch_nor_ros(module):
     program = (
         f"import {module}, sys\n"

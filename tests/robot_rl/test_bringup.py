@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hardware.drivers.quadrotor import QUADROTOR_DRIVERS
 from hardware.drivers.registry import DRIVERS
 from robot_rl.bringup import (
     EXECUTABLES,
@@ -35,7 +36,7 @@ def test_defaults_survive_the_way_through_text(quadrotor):
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("rate:=2", 2.0),
+        ("height:=2", 2.0),
         ("auto_arm:=true", True),
         ("seed:=7", 7),
         ("position:=[1, 2, 3]", [1.0, 2.0, 3.0]),
@@ -53,7 +54,7 @@ def test_values_take_the_type_of_the_default(quadrotor, text, value):
     ("text", "complaint"),
     [
         ("polisy:=x", "did you mean 'policy'"),
-        ("rate:=fast", "expected float"),
+        ("height:=fast", "expected float"),
         ("auto_arm:=maybe", "expected true or false"),
         ("seed:=1.5", "expected int"),
         ("setpoint:=loop", "choose from hover, figure-eight"),
@@ -70,18 +71,19 @@ def test_arguments_choose_the_nodes(quadrotor):
         values = parse(quadrotor, list(texts))
         return [node.name for node in quadrotor.nodes if selected(node, values)]
 
-    assert names() == ["simulator", "supervisor", "policy", "setpoint"]
-    assert names("driver:=none", "setpoint:=none") == ["supervisor", "policy"]
-    assert "recorder" in names("record:=here")
+    assert names() == ["supervisor", "sim", "policy", "setpoint"]
+    assert names("driver:=topics", "setpoint:=none") == ["supervisor", "topics", "policy"]
+    assert names("driver:=mavlink", "setpoint:=none") == ["supervisor", "policy"]
+    assert names("device:=gamepad", "record:=here")[-2:] == ["teleop", "recorder"]
 
 
-def test_the_clock_source_itself_runs_on_system_time(quadrotor):
-    values = parse(quadrotor, ["use_sim_time:=true", "rate:=3"])
-    parameters = {node.name: node_parameters(node, values) for node in quadrotor.nodes}
-    assert parameters["simulator"]["publish_clock"] is True
-    assert parameters["simulator"]["rate"] == 3.0
-    assert "use_sim_time" not in parameters["simulator"]
-    assert all(parameters[name]["use_sim_time"] is True for name in parameters if name != "simulator")
+def test_simulated_time_reaches_the_nodes_that_may_follow_it():
+    record = load_bringup("record")
+    values = parse(record, ["use_sim_time:=true"])
+    assert all(node_parameters(node, values)["use_sim_time"] is True for node in record.nodes)
+    for name in ("quadrotor", "arm"):  # their control processes run in real time
+        with pytest.raises(BringupError, match="use_sim_time"):
+            parse(load_bringup(name), ["use_sim_time:=true"])
 
 
 @pytest.mark.parametrize("name", ["quadrotor", "arm", "teleop"])
@@ -110,6 +112,11 @@ def test_an_arm_s_drivers_are_those_of_the_registry():
     assert set(load_bringup("arm").arguments["driver"].choices) <= set(DRIVERS)
 
 
+def test_a_quadrotor_s_drivers_are_all_that_there_are(quadrotor):
+    assert quadrotor.arguments["driver"].choices == QUADROTOR_DRIVERS
+    assert set(QUADROTOR_DRIVERS) <= set(DRIVERS)
+
+
 def test_what_is_shown_in_rviz_is_the_arm_s_urdf():
     arm = load_bringup("arm")
     shown = next(node for node in arm.nodes if node.name == "robot_state_publisher")
@@ -136,7 +143,7 @@ def test_mistakes_in_a_configuration_are_named(tmp_path):
     data["nodes"][0]["parameters"]["seed"] = "$(sead)"
     path = tmp_path / "broken.yaml"
     path.write_text(yaml.safe_dump(data))
-    with pytest.raises(BringupError, match="simulator refers to an argument 'sead'"):
+    with pytest.raises(BringupError, match="supervisor refers to an argument 'sead'"):
         load_bringup(path)
     data["nodes"][0]["executable"] = "autopilot"
     path.write_text(yaml.safe_dump(data))

@@ -131,8 +131,8 @@ def test_timing_is_optional_but_must_be_readable(tmp_path):
     data = {key: value if key == "phase_names" else value[:5] for key, value in arrays().items()}
     assert load_timing(save(tmp_path / "a", data)) == {}
     used, unused = {"counts": [1], "edges_us": [0, 10]}, {"counts": [], "edges_us": [0]}
-    written = {"simulator_step": used, "idle": unused, "policy_step": used, "note": "3"}
+    written = {"topics_lateness": used, "control_work": used, "idle": unused, "policy_step": used, "note": "3"}
     found = load_timing(save(tmp_path / "b", data, timing=written))
-    assert list(found) == ["policy_step", "simulator_step"] and found["policy_step"] == used
+    assert list(found) == ["policy_step", "control_work", "topics_lateness"] and found["policy_step"] == used
     with pytest.raises(UserError, match="not JSON"):
         load_timing(save(tmp_path / "c", data, timing={"a": '{"a": '}))

@@ -1,5 +1,6 @@
 """`robot-rl up` with real processes: it starts all, ends all, and leaves nothing behind, whoever dies."""
 
+import contextlib
 import os
 import random
 import signal
@@ -38,11 +39,13 @@ LIGHT = {
 class Up:
     """A running `robot-rl up`."""
 
-    def __init__(self, folder, *arguments):
+    def __init__(self, folder, *arguments, domain=None):
+        folder.mkdir()
+        self.arguments = arguments
         self.output = folder / "output.txt"
         environment = {
             **os.environ,
-            "ROS_DOMAIN_ID": str(random.SystemRandom().randint(1, 101)),
+            "ROS_DOMAIN_ID": str(domain or random.SystemRandom().randint(1, 101)),
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
             "ROS_LOG_DIR": str(folder / "log"),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
@@ -82,12 +85,33 @@ class Up:
     def nodes(self):
         return [int(line.split()[-1]) for line in self.text.splitlines() if ": process " in line]
 
+    @property
+    def planes(self):
+        """Process ids of what the nodes have started, as long as they run, by the name of the process."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (path / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if "robot_rl.planes" in words and parent_of(path.name) in self.nodes and alive(path.name):
+                    found[words[3]] = int(path.name)
+        return found
+
+    @property
+    def memory(self):
+        """Shared memory of its namespace, if it has one."""
+        namespace = next((word.partition(":=")[2] for word in self.arguments if word.startswith("namespace")), None)
+        return list(Path("/dev/shm").glob(f"robot_rl-*-{namespace}.*")) if namespace else []
+
     def ends(self, within=BOUND):
-        """Its exit status; fails if it, or any node, is still there after `within` s."""
+        """Its exit status; fails if it, any process of it, or memory is still there after `within` s."""
         begin = time.monotonic()
+        processes = [*self.nodes, *self.planes.values()]
         status = self.process.wait(within)
-        while any(alive(pid) for pid in self.nodes):
-            assert time.monotonic() - begin < within, f"left behind: {[p for p in self.nodes if alive(p)]}"
+        while left := [pid for pid in (*processes, *self.nodes) if alive(pid)]:
+            assert time.monotonic() - begin < within, f"left behind: {left}"
+            time.sleep(0.05)
+        while self.memory:
+            assert time.monotonic() - begin < within, f"left in memory: {self.memory}"
             time.sleep(0.05)
         return status
 
@@ -104,21 +128,40 @@ def alive(pid):
     return state_of(pid) not in "ZX"
 
 
+def parent_of(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 @pytest.fixture
 def up(tmp_path):
     """Start `robot-rl up`; nothing of it outlives the test."""
     started = []
 
-    def start(*arguments):
-        started.append(Up(tmp_path, *arguments))
+    def start(*arguments, **options):
+        started.append(Up(tmp_path / str(len(started)), *arguments, **options))
         return started[-1]
 
     yield start
     for each in started:
-        for pid in [each.process.pid, *each.nodes]:
+        for pid in [each.process.pid, *each.planes.values(), *each.nodes]:
             if alive(pid):
                 os.kill(pid, signal.SIGKILL)
         each.process.wait(5.0)
+
+
+@pytest.fixture
+def quadrotor(up):
+    """Start a quadrotor in a namespace of its own, or in the one given."""
+
+    def start(*arguments, namespace=None, **options):
+        return up("quadrotor", f"namespace:={namespace or unique_name()}", *arguments, **options)
+
+    return start
+
+
+def unique_name():
+    """A namespace: shared memory is named by it, and the machine may run other tests meanwhile."""
+    return f"t{os.getpid()}_{random.SystemRandom().randint(0, 99999)}"
 
 
 @pytest.fixture
@@ -221,8 +264,8 @@ def test_a_node_that_refuses_to_start_ends_all_at_once(light):
     assert "Traceback" not in running.text
 
 
-def test_missing_bundle_is_one_sentence(up):
-    running = up("quadrotor", "policy:=no-such-bundle", "driver:=none", "setpoint:=none")
+def test_missing_bundle_is_one_sentence(quadrotor):
+    running = quadrotor("policy:=no-such-bundle", "driver:=topics", "setpoint:=none")
     assert running.ends() == 1
     assert "no-such-bundle" in running.text and "ending" in running.text
     assert "Traceback" not in running.text
@@ -238,7 +281,7 @@ def test_wrong_arguments_start_nothing(up):
 def test_list_shows_the_arguments(up):
     running = up("quadrotor", "--list")
     assert running.ends() == 0
-    assert "policy:=quadrotor-track" in running.text and "nodes: simulator, supervisor" in running.text
+    assert "policy:=quadrotor-track" in running.text and "nodes: supervisor, sim" in running.text
 
 
 def test_an_executable_runs_by_itself():
@@ -264,33 +307,81 @@ def test_an_executable_runs_by_itself():
     )
 
 
-def test_auto_arm_is_refused_without_the_simulator(up):
-    running = up("quadrotor", "driver:=none", "auto_arm:=true", "setpoint:=none")
+def test_auto_arm_is_refused_without_the_simulator(quadrotor):
+    running = quadrotor("driver:=topics", "auto_arm:=true", "setpoint:=none")
     assert running.ends() == 1
     assert "auto_arm is for the simulator only" in running.text
 
 
-@pytest.mark.parametrize("victim", ["simulator", "supervisor"])
-def test_death_of_simulator_or_supervisor_ends_the_flight(up, victim):
-    running = up("quadrotor", "auto_arm:=true").wait_for("phase takeoff")
+@pytest.mark.parametrize("victim", ["sim", "supervisor"])
+def test_death_of_simulator_or_supervisor_ends_the_flight(quadrotor, victim):
+    running = quadrotor("auto_arm:=true").wait_for("phase takeoff")
     running.kill(victim)
     assert running.ends() == 1
     assert f"node {victim} was killed by SIGKILL" in running.text
     assert "Traceback" not in running.text
 
 
-def test_nothing_arms_by_itself(up):
-    running = up("quadrotor").wait_for("phase ground")
+@pytest.mark.parametrize(
+    ("victim", "words"),
+    [
+        ("quadrotor_control", ("the control process was killed by SIGKILL", "node supervisor ended with status 3")),
+        ("simulated_quadrotor", ("the simulation process was killed by SIGKILL", "node sim ended with status 3")),
+        pytest.param(
+            "quadrotor_policy",
+            ("the policy process was killed by SIGKILL", "node policy ended with status 3", "fault: landed after"),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_death_of_a_process_behind_a_node_ends_the_flight(quadrotor, victim, words):
+    """Said in a sentence; without its policy the vehicle has time to land before."""
+    running = quadrotor("auto_arm:=true", "height:=0.5").wait_for("phase takeoff")
+    os.kill(running.planes[victim], signal.SIGKILL)
+    assert running.ends(within=25.0 if victim == "quadrotor_policy" else BOUND) == 1
+    assert all(word in running.text for word in words), running.text
+    assert "Traceback" not in running.text
+
+
+def test_killed_launcher_leaves_no_process_of_a_flight(quadrotor):
+    running = quadrotor("auto_arm:=true").wait_for("phase takeoff")
+    running.kill("")
+    assert running.ends(within=15.0) == -signal.SIGKILL
+
+
+def test_nothing_arms_by_itself(quadrotor):
+    running = quadrotor().wait_for("phase ground", "disarmed: not armed")
     time.sleep(2.0)
     running.process.send_signal(signal.SIGTERM)
     assert running.ends() == 0
     assert "armed" not in running.text.replace("disarmed", "").replace("not armed", "").replace("is armed", "")
+    assert "Traceback" not in running.text
 
 
-def test_flight_on_simulated_time(up):
-    """Every node follows /clock."""
-    running = up("quadrotor", "auto_arm:=true", "use_sim_time:=true", "height:=0.3")
-    running.wait_for("phase hover", timeout=40.0)
-    running.process.send_signal(signal.SIGINT)
-    assert running.ends() == 0
-    assert "fault" not in running.text
+def test_two_quadrotors_fly_side_by_side(quadrotor):
+    """Under two namespaces of one ROS domain; the end of one is nothing to the other."""
+    domain = random.SystemRandom().randint(1, 101)
+    first, second = (quadrotor("auto_arm:=true", "height:=0.3", domain=domain) for _ in range(2))
+    for running in (first, second):
+        running.wait_for("phase takeoff", timeout=60.0)
+    first.kill("supervisor")
+    assert first.ends() == 1
+    second.wait_for("phase hover")
+    second.process.send_signal(signal.SIGINT)
+    assert second.ends() == 0
+    for words in ("fault", "descending", "Traceback"):
+        assert words not in second.text, second.text
+
+
+def test_a_second_one_of_the_same_namespace_is_refused(quadrotor):
+    """In a sentence; the first one flies on."""
+    domain, namespace = random.SystemRandom().randint(1, 101), unique_name()
+    first = quadrotor("auto_arm:=true", "height:=0.3", domain=domain, namespace=namespace).wait_for("phase takeoff")
+    second = quadrotor("setpoint:=none", domain=domain, namespace=namespace)
+    assert second.process.wait(30.0) == 1
+    refused = f"cannot start: robot '{namespace}.crazyflie' is in use by process {first.pid('supervisor')}"
+    assert refused in second.text, second.text
+    first.wait_for("phase hover")
+    first.process.send_signal(signal.SIGINT)
+    assert first.ends() == 0
+    assert "fault" not in first.text and "descending" not in first.text

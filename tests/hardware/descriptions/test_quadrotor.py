@@ -158,3 +158,39 @@ def test_files_that_are_no_mapping_are_refused_and_nothing_in_them_runs(tmp_path
     path.write_text(text)
     with pytest.raises(ValueError, match=r"junk\.yaml: "):
         load_description(path)
+
+
+def test_a_simulation_takes_what_is_described_in_still_air():
+    robot = load_quadrotor("crazyflie")
+    values = quadrotor.simulated_parameters(robot)
+    for name, value in robot.parameters.items():
+        np.testing.assert_array_equal(values[name], np.broadcast_to(value, values[name].shape))
+    assert values["thrust_coefficients"].shape == (4, 3)
+    assert float(values["gravity"]) == 9.81 and float(values["supply"]) == 1.0
+    assert not any(np.any(values[name]) for name in ("wind", "external_force", "external_torque"))
+
+
+def test_a_simulation_may_differ_from_its_description():
+    robot = load_quadrotor("crazyflie")
+    curve = np.arange(12.0).reshape(4, 3)
+    given = {"mass": 0.05, "wind": [1, 0, 0], "thrust_coefficients": curve, "battery_sag": 0.1}
+    values = quadrotor.simulated_parameters(robot, given)
+    assert {name: values[name].tolist() for name in given} == {**given, "thrust_coefficients": curve.tolist()}
+    same = quadrotor.simulated_parameters(robot, {"thrust_coefficients": [0, 1, 2]})["thrust_coefficients"]
+    np.testing.assert_array_equal(same, [[0, 1, 2]] * 4)
+    assert float(robot.parameters["mass"]) != 0.05  # the description stays
+
+
+@pytest.mark.parametrize(("overrides", "words"), [
+    ({"weight": 1.0}, "unknown parameter 'weight'; known: .*mass"),
+    ({"mass": np.nan}, "'mass' is nan; expected finite values"),
+    ({"drag": 1.0}, r"'drag' is 1.0; expected finite values of shape \(3,\)"),
+    ({"mass": "heavy"}, "'mass' is 'heavy'; expected numbers"),
+    ({"wind": [1, [2]]}, "expected numbers"),
+    ({"mass": None}, "'mass' is "),
+    ({"battery_sag": 1.0}, "expected a fraction from 0 to below 1"),
+    ({"battery_sag": -0.1}, "expected a fraction from 0 to below 1"),
+])  # fmt: skip
+def test_a_wrong_difference_is_named(overrides, words):
+    with pytest.raises(ValueError, match=words):
+        quadrotor.simulated_parameters(load_quadrotor("crazyflie"), overrides)

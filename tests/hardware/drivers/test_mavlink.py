@@ -156,6 +156,20 @@ def test_arming_without_a_stream_fails_and_says_so(port):
         assert vehicle.modes_seen == [PX4_LOITER]
 
 
+@pytest.mark.parametrize("way", ["stop", "kill"])
+def test_a_stop_that_cannot_be_sent_is_an_error_of_the_driver(port, way):
+    with MavlinkVehicle(port), driver_on(port) as driver:
+        assert arm(driver) == "done"
+
+        def broken(data):
+            raise OSError("no route")
+
+        whole, driver._link._wire.write = driver._link._wire.write, broken
+        with pytest.raises(DriverError, match="the link broke: no route"):
+            getattr(driver, way)()
+        driver._link._wire.write = whole
+
+
 def test_when_writing_stops_the_autopilots_own_failsafe_lands(port):
     with MavlinkVehicle(port) as vehicle, driver_on(port) as driver:
         assert driver.capabilities.watchdog_s == pytest.approx(1.0)

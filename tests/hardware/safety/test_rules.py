@@ -8,7 +8,7 @@ import pytest
 from hardware.safety.arm_envelope import Rule
 from hardware.safety.rule_parser import Comparison, parse
 from hardware.safety.rule_steps import compile_formula
-from hardware.safety.rules import RuleMonitor
+from hardware.safety.rules import RuleMonitor, read_rule
 
 RATE = 10.0
 ATOMS = ("a > 0.3", "b < 0.2", "abs(a) - b >= 0.1", "2*a + b/2 <= 0.5", "(a + b) > -0.2")
@@ -143,3 +143,17 @@ def test_errors_name_the_rule_and_the_place(formula, message):
     with pytest.raises(ValueError, match=message) as error:
         RuleMonitor([Rule(name="mine", formula=formula)], ["speed"], 10.0)
     assert "rule 'mine'" in str(error.value)
+
+
+@pytest.mark.parametrize(("text", "reaction"), [
+    ("slow: always (speed < 1)", "hold"), ("slow: always (speed < 1) -> brake", "brake"),
+    (" slow :always (speed < 1)->hold", "hold"),
+])  # fmt: skip
+def test_a_rule_is_read_from_one_line(text, reaction):
+    assert read_rule(text) == Rule(name="slow", formula="always (speed < 1)", reaction=reaction)
+
+
+@pytest.mark.parametrize("text", ["always (speed < 1)", "slow:", "slow: -> brake", "slow: always (a < 1) -> land"])
+def test_a_line_of_another_form_is_refused(text):
+    with pytest.raises(ValueError, match="is not of the form `name: formula` or `name: formula -> brake`"):
+        read_rule(text)

@@ -8,12 +8,13 @@ import pytest
 import policies
 from hardware.controllers.joint_position import symmetric_limit
 from hardware.descriptions import load_arm
+from hardware.drivers import bridged_quadrotor
 from hardware.drivers.simulated import sensors_dtype, torques_dtype
 from policies.bundle import BundleError
-from robot_rl.bench.faults import arm_cells, arm_made_time, arm_refusals
+from robot_rl.bench.faults import arm_cells, arm_made_time, arm_refusals, spoiled_commands
 from robot_rl.bench.faults.arm import ArmArena, run_cells
 from robot_rl.bench.faults.cells import Finding, Stage, judge, section, table
-from robot_rl.bench.faults.observer import Observed
+from robot_rl.bench.faults.observed import ArmObserved, QuadrotorObserved
 
 PANDA = load_arm("panda")
 WHERE = {"machine": "a machine", "commit": "abc"}
@@ -28,7 +29,9 @@ def observed(*torques, numbers=None, stop=(), gripper=0.0):
     samples = np.zeros(3, sensors_dtype(7))
     samples["braked"] = [False, False, True]
     times = 10.0 + 0.002 * np.arange(len(torques))
-    return Observed(sequence=numbers, seen=times, orders=orders, sampled=np.array([10.0, 10.5, 11.0]), samples=samples)
+    return ArmObserved(
+        sequence=numbers, seen=times, orders=orders, sampled=np.array([10.0, 10.5, 11.0]), samples=samples
+    )
 
 
 def test_the_observer_passes_what_is_within_the_limits():
@@ -124,30 +127,41 @@ def test_real_cells_of_the_quadrotor():
     pytest.importorskip("rclpy")
     from robot_rl.bench.faults import quadrotor, quadrotor_cells
 
-    cells = chosen(quadrotor_cells.state_cells(), "jumps by 5 m", "in another frame")
-    cells += [
-        cell for cell in quadrotor_cells.process_cells() if (cell.victim, cell.fault) == ("node supervisor", "frozen")
-    ]
+    cells = chosen(quadrotor_cells.state_cells(), "jumps by 5 m", "not a number")
+    hurt = ("control process", "killed"), ("node supervisor", "frozen"), ("policy process", "frozen")
+    cells += [cell for cell in quadrotor_cells.process_cells() if (cell.victim, cell.fault) in hurt]
     findings = quadrotor.run_cells(quadrotor.QuadrotorArena(domain=64, late=0.3), cells)
     assert [finding.line() for finding in findings if not finding.passed] == []
 
 
-def test_spoiled_messages():
-    pytest.importorskip("rclpy")
-    from nav_msgs.msg import Odometry
-    from sensor_msgs.msg import JointState
+def test_spoiled_commands(tmp_path):
+    def spoiled(fault, count=1):
+        values, stamp = spoiled_commands.command_fault(fault)(np.arange(4.0), 100.0, count)
+        return values.tolist(), stamp
 
-    from robot_rl.nodes import messages, spoiling
+    assert spoiled("") == ([0.0, 1.0, 2.0, 3.0], 100.0)
+    assert np.isnan(spoiled("nan")[0][1]) and spoiled("inf")[0][1] == np.inf and spoiled("beyond")[0][1] == 1e5
+    assert spoiled("jump") == ([0.0, 1.0, 2.0, 3.0], 100.0) and spoiled("jump", 20) == ([0.0] * 4, 100.0)
+    assert spoiled("stamp=-1")[1] == 99.0
+    with pytest.raises(ValueError, match="no fault 'missing'; there are nan"):
+        spoiled_commands.spoil(tmp_path, "missing")
 
-    def command(fault):
-        message = JointState(name=["a", "b"], velocity=[1.0, 2.0])
-        message.header.stamp = messages.to_stamp(100.0)
-        return spoiling.command_fault(fault)(message)
 
-    assert list(command("").velocity) == [1.0, 2.0] and np.isnan(command("nan").velocity[1])
-    assert list(command("missing").name) == ["a"]
-    assert dict(zip(command("permuted").name, command("permuted").velocity, strict=True)) == {"a": 1.0, "b": 2.0}
-    assert messages.to_seconds(command("stamp=-1").header.stamp) == pytest.approx(99.0)
-    assert spoiling.odometry_fault("jump=5")(Odometry()).pose.pose.position.x == 5.0
-    with pytest.raises(ValueError, match="no fault 'fire'; there are nan"):
-        spoiling.odometry_fault("fire")
+def motors(*speeds):
+    orders = np.zeros(len(speeds), bridged_quadrotor.MOTORS_RECORD)
+    orders["values"] = speeds
+    seen = 10.0 + 0.01 * np.arange(len(speeds))
+    samples = np.zeros(0, bridged_quadrotor.SENSORS_RECORD)
+    return QuadrotorObserved(
+        sequence=np.arange(len(speeds)), seen=seen, orders=orders, sampled=np.zeros(0), samples=samples
+    )
+
+
+def test_the_observer_of_a_quadrotor_finds_what_is_outside_and_when_it_is_off():
+    flight = motors([1000.0] * 4, [2272.0] * 4, [0.0] * 4)
+    assert flight.outside("crazyflie") == [] and flight.off_after(10.0) == pytest.approx(0.02)
+    assert flight.off_after(10.03) is None
+    assert not flight.turning_since(10.0) and motors([1000.0] * 4).turning_since(10.0)
+    assert "not finite" in motors([np.nan] * 4).outside("crazyflie")[0]
+    assert "leaves [0" in motors([-1.0] * 4).outside("crazyflie")[0]
+    assert "leaves [0" in motors([3000.0] * 4).outside("crazyflie")[0]

@@ -14,7 +14,8 @@ from robot_rl.evaluate import evaluate  # noqa: E402
 from robot_rl.flight import FigureEight, figure_eight_rmse, load_flight  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
-MISSION = "setpoint:\n  ros__parameters: {hover_time: 1.0, landing_speed: 0.4}\n"
+NAMESPACE = f"t{os.getpid()}"
+MISSION = f"/{NAMESPACE}/setpoint:\n  ros__parameters: {{hover_time: 1.0, landing_speed: 0.4}}\n"
 
 
 @pytest.mark.slow
@@ -33,6 +34,7 @@ def test_it_tracks_the_figure_eight_as_in_pure_simulation(tmp_path, name):
     }
     command = [sys.executable, "-m", "robot_rl.up", "quadrotor", f"policy:={name}", "setpoint:=demo"]
     command += ["auto_arm:=true", "end_when_done:=true", f"record:={tmp_path}", "height:=0.6"]
+    command += [f"namespace:={NAMESPACE}"]
     command += [f"params_file:={tmp_path / 'parameters.yaml'}"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         try:

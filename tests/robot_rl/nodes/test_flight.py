@@ -27,7 +27,7 @@ def nothing_of_the_test_before(probe):
         heard.clear()
 
 
-def fly(folder, *arguments, parameters, timeout=60.0):
+def fly(folder, *arguments, namespace, parameters, timeout=60.0):
     """Run a mission to its end and read its record."""
     (folder / "parameters.yaml").write_text(parameters)
     environment = {
@@ -38,7 +38,7 @@ def fly(folder, *arguments, parameters, timeout=60.0):
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
     command = [sys.executable, "-m", "robot_rl.up", "quadrotor", "setpoint:=demo", "auto_arm:=true"]
-    command += ["end_when_done:=true", f"record:={folder}", *arguments]
+    command += ["end_when_done:=true", f"record:={folder}", f"namespace:={namespace}", *arguments]
     command += [f"params_file:={folder / 'parameters.yaml'}"]
     output = folder / "output.txt"
     with (
@@ -55,8 +55,9 @@ def fly(folder, *arguments, parameters, timeout=60.0):
 
 def test_demo_flight(tmp_path):
     """Take-off, hover, one figure-eight at 5.5 s, landing; RMSE of the eight at most 0.15 m in real time."""
+    name = f"t{os.getpid()}_cf1"
     shorter = "setpoint:\n  ros__parameters: {periods: 1.0, hover_time: 1.0, landing_speed: 0.4}\n"
-    flight, output = fly(tmp_path, "height:=0.6", "namespace:=cf1", parameters=f"/cf1/{shorter}")
+    flight, output = fly(tmp_path, "height:=0.6", namespace=name, parameters=f"/{name}/{shorter}")
     phases = [phase.name for phase in measure_phases(flight)]
     order = ["takeoff", "hover", "figure_eight", "return", "landing", "done"]
     assert [name for name in phases if name in order] == order, output
@@ -65,9 +66,9 @@ def test_demo_flight(tmp_path):
     assert hover.rmse <= 0.15
     assert flight.position[-1, 2] < 0.02
     assert np.all(flight.motor_commands[-5:] == 0.0)
-    assert "cf1.policy" in output
+    assert f"{name}.policy" in output
     timing = load_timing(tmp_path)
-    for name in ("policy_lateness", "policy_step", "supervisor_relay"):
+    for name in ("policy_step", "control_wake_error", "control_work", "control_state_age", "control_command_age"):
         assert sum(timing[name]["counts"]) == timing[name]["count"] > 500
         assert len(timing[name]["edges_us"]) == len(timing[name]["counts"]) + 1
     assert timing["policy_step"]["p50_us"] < 10_000  # the period
@@ -91,20 +92,6 @@ def test_nothing_flies_before_the_recorder_reads(tmp_path, processes, probe):
     assert set(processes.end().values()) == {0}
     phases = [phase.name for phase in measure_phases(load_flight(tmp_path))]
     assert phases[phases.index("takeoff") - 1] == "ground"
-
-
-def test_faster_than_real_time(processes, probe):
-    """Simulated seconds pass up to `rate` times as fast, in even steps."""
-    processes.start("simulator", "rate:=3.0", "publish_clock:=true")
-    probe.wait(lambda: probe.states, 30.0, "odometry")
-    begin, first = time.monotonic(), probe.states[-1][0]
-    time.sleep(2.0)
-    factor = (probe.states[-1][0] - first) / (time.monotonic() - begin)
-    assert processes.end() == {"simulator": 0}
-    # A loaded machine may fall behind: time then passes more slowly, but without gaps.
-    assert 1.0 < factor < 3.3
-    stamps = np.array([stamp for stamp, _ in probe.states])
-    np.testing.assert_allclose(np.median(np.diff(stamps)), 0.01, atol=1e-6)
 
 
 def test_record_survives_a_kill(tmp_path, processes, probe):

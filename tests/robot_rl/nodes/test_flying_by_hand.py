@@ -98,7 +98,7 @@ def test_the_stick_moves_it_and_let_go_it_stands(flight):
 
 @pytest.mark.slow
 def test_sideways_and_up_and_a_turn(flight):
-    _, probe, pad, _ = flight
+    _, probe, pad, phases = flight
     start = settle(probe)
     pad.put("BTN_TR", 1)
     pad.put("ABS_X", -1.0)
@@ -111,6 +111,7 @@ def test_sideways_and_up_and_a_turn(flight):
     end = settle(probe)
     assert end[1] - start[1] > 0.3 and end[2] - start[2] > 0.2
     pad.put("BTN_TR", 0)
+    probe.wait(lambda: phases[-1] == "held", 5.0, "held")
 
 
 def test_a_killed_teleop_node_leaves_it_hovering(flight):

@@ -39,7 +39,9 @@ def test_parameters_are_described_and_fixed(node, probe):
 
 def test_qos_that_does_not_fit_is_logged(node, processes, probe):
     publisher = probe.node.create_publisher(String, "supervisor/status", 5)  # volatile, not transient local
-    sentence = "a publisher of /supervisor/status is not connected: its QoS does not fit (durability)"
+    sentence = (
+        f"a publisher of /{probe.namespace}/supervisor/status is not connected: its QoS does not fit (durability)"
+    )
     probe.wait(lambda: sentence in processes.log("setpoint"), 10.0, "log line")
     probe.node.destroy_publisher(publisher)
 
@@ -52,10 +54,13 @@ def test_qos_that_does_not_fit_is_logged(node, processes, probe):
         ("setpoint", "height:=high", "expecting type 'DOUBLE'"),
         ("setpoint", "points:=[1.0, 2.0]", "way-points have 2 values"),
         ("simulator", "overrides:=[mas=0.03]", "unknown parameter 'mas'"),
-        ("simulator", "rate:=2.0", "publish_clock"),
+        ("simulator", "rate:=2.0", "has no parameter 'rate'"),
         ("simulator", "position:=[0.0, 0.0]", "expected x, y, z"),
         ("policy", "robot:=crazyfly", "no robot description 'crazyfly'"),
-        ("supervisor", "driver:=real", "choose from sim, none"),
+        ("supervisor", "driver:=real", "choose from sim, mavlink, crazyflie, topics"),
+        ("supervisor", "driver:=none", "choose from sim, mavlink, crazyflie, topics"),
+        ("supervisor", "use_sim_time:=true", "the robot runs in real time"),
+        ("topics", "rate:=5.0", "out of range"),
         ("recorder", "folder:=/proc/nowhere", "cannot write to /proc/nowhere"),
     ],
 )

@@ -1,5 +1,7 @@
 """A policy flies a vehicle that speaks MAVLink, through the nodes and real packets, and every way to end it."""
 
+import json
+import os
 import re
 import signal
 import socket
@@ -15,14 +17,17 @@ rclpy = pytest.importorskip("rclpy")
 pytest.importorskip("pymavlink", reason="MAVLink packets: pip install 'robot_rl[mavlink]'")
 
 from mavlink_vehicle import PX4_LAND, PX4_LOITER, PX4_OFFBOARD, MavlinkVehicle  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
 from std_srvs.srv import SetBool  # noqa: E402
 
 from hardware import setpoints  # noqa: E402
 from hardware.drivers.quadrotor import QUADROTOR_DRIVERS  # noqa: E402
 from hardware.drivers.registry import DRIVERS  # noqa: E402
 from robot_rl.bringup import load_bringup, parse, selected  # noqa: E402
+from robot_rl.nodes import qos  # noqa: E402
+from robot_rl.nodes.process import is_running  # noqa: E402
 from robot_rl.nodes.running import StartError  # noqa: E402
-from robot_rl.nodes.vehicle import VehicleNode  # noqa: E402
+from robot_rl.nodes.supervisor import SupervisorNode  # noqa: E402
 
 BUNDLE = "quadrotor-track"
 HOVER = np.array([0.3, 0.2, 0.8])
@@ -41,14 +46,13 @@ def free_port():
 class Stack:
     """The nodes and the vehicle that they fly."""
 
-    def __init__(self, processes, probe, vehicle, port):
+    def __init__(self, processes, probe, vehicle, driver, *settings):
         self.processes, self.probe, self.vehicle = processes, probe, vehicle
-        self.measured = 0
-        self.arguments = {
-            "vehicle": ("driver:=mavlink", f"driver_settings:=['connection=udp:127.0.0.1:{port}']"),
-            "supervisor": ("driver:=mavlink", f"policy:={BUNDLE}"),
-            "policy": (f"policy:={BUNDLE}",),
-        }
+        self.measured, self.told = 0, []
+        supervisor = (f"driver:={driver}", f"driver_settings:={list(settings)}", f"policy:={BUNDLE}")
+        self.arguments = {"supervisor": supervisor, "policy": (f"policy:={BUNDLE}",)}
+        listen = probe.node.create_subscription
+        listen(String, "vehicle/status", lambda message: self.told.append(json.loads(message.data)), qos.STATUS)
 
     def start(self):
         """Every node that does not run."""
@@ -62,39 +66,51 @@ class Stack:
         north, east, down = self.vehicle.body.position
         return np.array([east, north, -down])
 
+    @property
+    def control(self):
+        """Process id of the control process."""
+        return self.processes.plane("supervisor")
+
     def sent(self, since):
         """Times (monotonic) of set-points after `since`."""
         return [moment for moment, _ in list(self.vehicle.setpoints) if moment > since]
 
-    def ask(self, name, **request):
-        """A service's answer; a killed node's service may still seem to be there for a while."""
-        for attempt in range(10):
-            try:
-                return self.probe.call(SetBool, name, timeout=4.0, **request)
-            except AssertionError:
-                if attempt == 9:
-                    raise
-
     def wait(self, condition, timeout, what):
         return self.probe.wait(condition, timeout, what)
 
-    def hover(self):
-        """Ready on the ground, armed by its service, hovering."""
+    def wait_cause(self, words, timeout, since):
+        """The first status whose cause has these words."""
+        said = self.probe.statuses
+        return self.wait(lambda: next((s for s in said if s.stamp >= since and words in s.cause), None), timeout, words)
+
+    def terminate(self, name):
+        """SIGTERM to a node, and to nothing else; returns its status."""
+        process = self.processes.running.pop(name)
+        process.send_signal(signal.SIGTERM)
+        return process.wait(8.0)
+
+    def ready(self):
+        """On the ground, disarmed, measured."""
         self.start()
-        vehicle, probe = self.vehicle, self.probe
+        vehicle, probe, begin = self.vehicle, self.probe, time.time()
         probe.target = lambda now: setpoints.hover(np.zeros(3), NORTH, like=HOVER)
-        self.ask("arm", data=False)
+        self.wait(lambda: probe.states and probe.states[-1][0] > begin, 30.0, "odometry")
+        probe.call(SetBool, "arm", timeout=10.0, data=False)
         self.wait(lambda: not vehicle.armed and vehicle.body.on_ground, 20.0, "vehicle at rest")
         vehicle.body.__init__()  # put back to where it came from
         if not vehicle.offboard:
             vehicle.set_mode(PX4_LOITER)
-        self.wait(lambda: probe.states and np.linalg.norm(probe.state.position) < 0.05, 20.0, "odometry")
-        self.wait(lambda: probe.statuses, 20.0, "supervisor")
+        self.wait(lambda: np.linalg.norm(probe.state.position) < 0.05, 5.0, "odometry from the start")
         time.sleep(0.6)
         deadline = time.monotonic() + 15.0
         while not (answer := probe.trigger("recover")).success and "nothing to recover" not in answer.message:
             assert time.monotonic() < deadline, answer.message
             time.sleep(0.1)
+
+    def hover(self):
+        """Armed by its service, at `HOVER`; returns when, on both clocks."""
+        self.ready()
+        probe = self.probe
         probe.arm()
         begin = time.time()
 
@@ -108,12 +124,24 @@ class Stack:
         assert probe.statuses[-1].mode == "active", probe.statuses[-1]
         return time.time(), time.monotonic()
 
+    def landed(self, within=12.0):
+        """Disarmed on the ground, without a fall."""
+        fastest = 0.0
+
+        def down():
+            nonlocal fastest
+            fastest = max(fastest, float(self.vehicle.body.velocity[2]))
+            return not self.vehicle.armed
+
+        self.wait(down, within, "landing")
+        assert self.vehicle.body.on_ground and fastest < 1.2
+
 
 @pytest.fixture(scope="module")
 def stack(processes, probe):
     port = free_port()
     with MavlinkVehicle(port) as vehicle:
-        running = Stack(processes, probe, vehicle, port)
+        running = Stack(processes, probe, vehicle, "mavlink", f"connection=udp:127.0.0.1:{port}")
         measure = vehicle._measure
 
         def counting(number, now):
@@ -125,15 +153,20 @@ def stack(processes, probe):
         processes.end()
 
 
+def rms(points):
+    return float(np.sqrt(np.mean(np.sum(np.square(points), axis=-1))))
+
+
 @slow
 def test_a_shipped_policy_hovers_through_packets(stack):
     """Nothing moves before the service is called; then it arms by PX4's rules, climbs and hovers."""
     vehicle, probe = stack.vehicle, stack.probe
     stack.start()
     probe.target = lambda now: setpoints.hover(np.zeros(3), NORTH, like=HOVER)
-    stack.wait(lambda: probe.states and probe.statuses, 30.0, "odometry and status")
+    stack.wait(lambda: probe.states and probe.statuses and stack.told, 30.0, "odometry and status")
     time.sleep(1.5)
     assert not vehicle.setpoints and not vehicle.armed and vehicle.mode == PX4_LOITER
+    assert stack.told[-1]["driver"] == "mavlink" and stack.told[-1]["arming"] == "idle"
     deadline = time.monotonic() + 10.0
     while "asked to arm" not in (first := probe.call(SetBool, "arm", data=True)).message:
         assert time.monotonic() < deadline, first.message
@@ -148,19 +181,18 @@ def test_a_shipped_policy_hovers_through_packets(stack):
     while time.monotonic() - begin < 4.0:
         track.append(stack.position - HOVER)
         time.sleep(0.02)
-    error = float(np.sqrt(np.mean(np.sum(np.square(track), axis=-1))))
     stream, measured = len(stack.sent(begin)) / 4.0, (stack.measured - measured) / 4.0
     heard = (len(probe.states) - heard) / 4.0
-    values = probe.diagnostics["vehicle"][1]
-    rates = {name: round(float(values[f"{name} rate"])) for name in ("odom", "imu", "commands")}
     print(
-        f"hover error rms {1e3 * error:.0f} mm; the vehicle measures {measured:.0f} Hz and hears {stream:.0f} Hz; "
-        f"the node says {rates}; the test hears {heard:.0f} Hz of odom"
+        f"hover error rms {1e3 * rms(track):.0f} mm; the vehicle measures {measured:.0f} Hz and hears {stream:.0f} Hz; "
+        f"the test hears {heard:.0f} Hz of odom"
     )
-    assert error < 0.12
+    assert rms(track) < 0.12
     assert stream > 50.0
-    assert rates["odom"] > 0.6 * measured  # its own thread may be starved here, the node's work may not
-    assert values["following"] == "True" and float(values["battery voltage"]) == pytest.approx(15.2)
+    values = probe.diagnostics["supervisor"][1]
+    assert values["vehicle following"] == "True" and float(values["vehicle battery voltage"]) == pytest.approx(15.2)
+    assert {"streaming", "mode", "arming", "done"} & {told["arming"] for told in stack.told}
+    assert stack.told[-1]["following"] and stack.told[-1]["armed"] and not stack.told[-1]["problem"]
 
 
 @slow
@@ -173,55 +205,71 @@ def test_the_policy_is_killed(stack):
     assert 0.45 <= descending.stamp - holding.stamp + 0.03 <= 0.5 + LATE
     fault = stack.probe.wait_mode("fault", 8.0, since=begin)
     assert "landed" in fault.cause
-    stack.wait(lambda: not stack.vehicle.armed, 3.0, "disarming")
-    assert stack.vehicle.body.on_ground
+    stack.landed(3.0)
     sinking = [s.linear_velocity[2] for stamp, s in stack.probe.states if descending.stamp < stamp < fault.stamp]
     assert -0.9 < min(sinking) < -0.3
     print(f"descent from {HOVER[2]} m in {fault.stamp - descending.stamp:.1f} s, fastest {-min(sinking):.2f} m/s")
 
 
 @slow
-def test_the_vehicle_node_is_killed(stack):
-    """The stream ends with it, and PX4's own failsafe lands; the supervisor ends in a fault."""
-    begin, moment = stack.hover()
-    stack.processes.kill("vehicle")
+def test_the_control_process_is_killed(stack):
+    """The stream ends with it, PX4's own failsafe lands, and the node ends and says why."""
+    stack.hover()
+    os.kill(stack.control, signal.SIGKILL)
     killed = time.monotonic()
+    assert stack.processes.running.pop("supervisor").wait(5.0) == 3
+    assert "the control process was killed by SIGKILL" in stack.processes.log("supervisor")
     stack.wait(lambda: stack.vehicle.mode == PX4_LAND, 3.0, "failsafe")
     print(f"failsafe {time.monotonic() - killed:.2f} s after the kill (COM_OF_LOSS_T 1 s)")
     assert not stack.sent(killed + 0.05)
-    stack.wait(lambda: not stack.vehicle.armed, 8.0, "landing")
-    assert stack.vehicle.body.on_ground
-    stack.probe.wait_mode("fault", 5.0, since=begin)
+    stack.landed()
 
 
 @slow
-def test_the_supervisor_is_killed(stack):
-    """Nobody repeats its last command; one that comes back meanwhile does not drop the vehicle."""
-    _, _ = stack.hover()
+def test_the_supervisors_node_is_killed(stack):
+    """The control process ends with it and lands the vehicle; a new node takes nothing back."""
+    stack.hover()
+    control = stack.control
     stack.processes.kill("supervisor")
     killed = time.monotonic()
+    stack.wait(lambda: stack.vehicle.mode == PX4_LAND, 3.0, "landing")
     stack.start()
-    stack.wait(lambda: not stack.vehicle.armed, 12.0, "landing")
-    assert stack.vehicle.mode == PX4_LAND
-    assert not [t for t in stack.sent(killed + 0.1) if t < killed + 1.0]
-    sinking = [s.linear_velocity[2] for _, s in stack.probe.states[-1200:]]
-    assert min(sinking) > -1.2
+    stack.landed()
+    assert not stack.sent(killed + 0.5)
+    stack.wait(lambda: not is_running(control), 5.0, "end of the control process")
 
 
 @slow
-def test_the_supervisor_is_frozen(stack):
-    """Late commands are no commands: the stream does not begin again, the vehicle lands, and the cause is said."""
+def test_the_control_process_is_frozen(stack):
+    """Its vehicle's failsafe lands; when it comes back it takes nothing back and says what it found."""
+    stack.hover()
+    control = stack.control
+    os.kill(control, signal.SIGSTOP)
+    frozen = time.monotonic()
+    stack.wait(lambda: stack.vehicle.mode == PX4_LAND, 3.0, "failsafe")
+    time.sleep(0.2)
+    os.kill(control, signal.SIGCONT)
+    woken = time.monotonic()
+    assert not [moment for moment in stack.sent(frozen + 0.05) if moment < woken]
+    stack.wait(lambda: "by itself" in stack.told[-1]["problem"], 3.0, "the vehicle's words")
+    stack.wait(lambda: stack.probe.statuses[-1].mode in ("disarmed", "fault"), 3.0, "supervisor without flight")
+    stack.landed()
+    assert stack.vehicle.modes_seen[-1] == PX4_LAND
+    assert not stack.sent(woken + 0.5 + LATE)  # until the next heartbeat it could not know
+
+
+@slow
+def test_the_supervisors_node_is_frozen(stack):
+    """Nobody could stop the vehicle any more: commands are not taken, and it comes down."""
     begin, _ = stack.hover()
     stack.processes.signal("supervisor", signal.SIGSTOP)
-    frozen = time.monotonic()
-    time.sleep(0.6)
-    stack.processes.signal("supervisor", signal.SIGCONT)
-    stack.wait(lambda: stack.vehicle.mode == PX4_LAND, 2.0, "landing")
-    assert not stack.sent(frozen + 0.1)
-    # Its own state was as old as it was frozen, which may be the first cause that it finds.
-    stack.wait(lambda: stack.probe.statuses[-1].mode in ("disarmed", "fault"), 3.0, "supervisor without flight")
-    assert set(stack.probe.modes(begin)) & {"level", "descending", "disarmed", "fault"}
-    stack.wait(lambda: not stack.vehicle.armed, 8.0, "landing")
+    try:
+        stack.landed()
+    finally:
+        stack.processes.signal("supervisor", signal.SIGCONT)
+    stack.wait_cause("commands are not taken: the face of the control process", 3.0, begin)
+    stack.probe.wait_mode("descending", 3.0, since=begin)
+    assert "landed" in stack.probe.wait_mode("fault", 3.0, since=begin).cause
 
 
 @slow
@@ -229,23 +277,22 @@ def test_a_pilot_takes_it_back(stack):
     """Not one set-point more, no landing against the pilot's will, and the cause is said."""
     begin, _ = stack.hover()
     stack.vehicle.set_mode(PX4_LOITER)
-    taken = time.monotonic()
-    status = stack.probe.wait_mode("disarmed", 3.0, since=begin)
-    assert "by itself" in status.cause
+    taken, modes = time.monotonic(), len(stack.vehicle.modes_seen)
+    stack.probe.wait_mode("disarmed", 3.0, since=begin)
+    stack.wait_cause("by itself", 1.0, begin)
     time.sleep(1.5)
     assert not stack.sent(taken + 0.6)
     assert stack.vehicle.mode == PX4_LOITER and stack.vehicle.armed
     assert stack.position[2] > 0.4
     # Nor when the node ends.
-    process = stack.processes.running.pop("vehicle")
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(8.0) == 0
+    assert stack.terminate("supervisor") == 0
     time.sleep(0.3)
-    assert stack.vehicle.mode == PX4_LOITER and stack.vehicle.armed
+    assert stack.vehicle.mode == PX4_LOITER and stack.vehicle.armed and len(stack.vehicle.modes_seen) == modes
+    restarted = time.time()
     stack.start()
-    stack.wait(lambda: time.time() - stack.probe.states[-1][0] < 0.2, 20.0, "odometry")
+    stack.wait(lambda: stack.probe.states[-1][0] > restarted, 20.0, "odometry")
     time.sleep(1.0)
-    stack.probe.trigger("recover")
+    assert not stack.sent(taken + 0.6)
     # And given back in the air: it does not fall while it is handed over.
     stack.probe.target = lambda now: setpoints.hover(HOVER, NORTH, like=HOVER)
     stack.probe.arm()
@@ -289,12 +336,9 @@ def test_emergency_stop(stack, way):
 @slow
 def test_the_vehicle_refuses(stack):
     """Its own words come back, and nothing stays armed."""
-    stack.start()
-    stack.wait(lambda: not stack.vehicle.armed and stack.vehicle.body.on_ground, 10.0, "vehicle at rest")
+    stack.ready()
     stack.vehicle.preflight_problem = "compass not calibrated"
     try:
-        stack.probe.trigger("recover")
-        stack.probe.target = lambda now: setpoints.hover(np.zeros(3), NORTH, like=HOVER)
         deadline, answer = time.monotonic() + 15.0, None
         while answer is None or "compass" not in answer.message:
             assert time.monotonic() < deadline, answer
@@ -312,25 +356,21 @@ def test_the_vehicle_refuses(stack):
 def test_a_signal_lands_it(stack):
     """SIGTERM to the node in flight: it tells the vehicle to land before it ends, with status 0."""
     stack.hover()
-    process = stack.processes.running.pop("vehicle")
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(8.0) == 0
+    assert stack.terminate("supervisor") == 0
     assert stack.vehicle.mode == PX4_LAND
-    stack.wait(lambda: not stack.vehicle.armed, 8.0, "landing")
-    assert "Traceback" not in stack.processes.log("vehicle")
+    stack.landed()
+    assert "Traceback" not in stack.processes.log("supervisor")
 
 
 @slow
-def test_a_crazyflie_hovers_behind_the_same_node(processes, probe):
+def test_a_crazyflie_hovers_behind_the_same_nodes(processes, probe):
     """The driver is a parameter: here cflib's packets, the shipped policy, and the firmware's own landing."""
     pytest.importorskip("cflib", reason="CRTP packets: pip install 'robot_rl[crazyflie]'")
     from crazyflie_vehicle import CrazyflieVehicle
 
     processes.end()  # those of the tests before
     with CrazyflieVehicle() as vehicle:
-        running = Stack(processes, probe, vehicle, 0)
-        running.arguments["vehicle"] = ("driver:=crazyflie", f"driver_settings:=['uri={vehicle.uri}', 'on_stop=land']")
-        running.arguments["supervisor"] = ("driver:=crazyflie", f"policy:={BUNDLE}")
+        running = Stack(processes, probe, vehicle, "crazyflie", f"uri={vehicle.uri}", "on_stop=land")
         begin = time.time()
         running.start()
         probe.target = lambda now: setpoints.hover(np.zeros(3), NORTH, like=HOVER)
@@ -346,45 +386,79 @@ def test_a_crazyflie_hovers_behind_the_same_node(processes, probe):
         while time.monotonic() < end:
             track.append(running.position - HOVER)
             time.sleep(0.02)
-        error = float(np.sqrt(np.mean(np.sum(np.square(track), axis=-1))))
-        print(f"Crazyflie: hover error rms {1e3 * error:.0f} mm")
-        assert error < 0.12
+        print(f"Crazyflie: hover error rms {1e3 * rms(track):.0f} mm")
+        assert rms(track) < 0.12
         assert probe.trigger("disarm").success
         running.wait(lambda: vehicle.body.on_ground, 8.0, "landing")
         assert processes.end() == dict.fromkeys(running.arguments, 0)
 
 
+@pytest.fixture
+def refusal():
+    """Parameters → why a supervisor's node refuses to start."""
+    nodes = []
+
+    def start(*arguments):
+        namespace = f"__ns:=/t{os.getpid()}_refused"
+        rclpy.init(args=["--ros-args", "-r", namespace, *(word for text in arguments for word in ("-p", text))])
+        with pytest.raises((StartError, ValueError)) as error:
+            nodes.append(SupervisorNode())
+            nodes[-1].started()
+        return str(error.value)
+
+    yield start
+    for node in nodes:
+        node.close()
+        node.destroy_node()
+    rclpy.shutdown()
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("driver:=mavlnk",), "no driver 'mavlnk'; known drivers: "),
-        (("driver:=ur", "driver_settings:=['host=127.0.0.1']"), "arm"),
-        (("driver_settings:=['conection=udp:0.0.0.0:1']",), "has no setting 'conection'"),
-        (("driver_settings:=['connection']",), "is not of the form name=value"),
-        (("driver_settings:=['connection=udp:127.0.0.1:{port}', 'timeout=0.3']",), "no heartbeat of an autopilot"),
-        (("use_sim_time:=true",), "a real vehicle's time is the system's"),
+        (("driver:=mavlnk",), "parameter 'driver' is 'mavlnk'; choose from sim, mavlink, crazyflie, topics"),
+        (("driver:=ur", "driver_settings:=['host=127.0.0.1']"), "choose from sim, mavlink, crazyflie, topics"),
+        (("driver:=mavlink", "driver_settings:=['conection=udp:0.0.0.0:1']"), "has no setting 'conection'"),
+        (("driver:=mavlink", "driver_settings:=['connection']"), "is not of the form name=value"),
+        (("driver:=mavlink", "auto_arm:=true"), "auto_arm is for the simulator only, but driver is 'mavlink'"),
+        (("driver:=mavlink", "use_sim_time:=true"), "leave use_sim_time false"),
     ],
 )
-def test_what_cannot_be_flown_is_refused(arguments, complaint):
-    """In one sentence, before anything is published."""
-    words = [word for text in arguments for word in ("-p", text.replace("{port}", str(free_port())))]
-    rclpy.init(args=["--ros-args", *words])
-    try:
-        node = VehicleNode()
-        with pytest.raises(StartError, match=re.escape(complaint)):
-            node.started()
-        node.close()
-        node.destroy_node()
-    finally:
-        rclpy.shutdown()
+def test_what_cannot_be_flown_is_refused(refusal, arguments, complaint):
+    """In one sentence, before anything is started."""
+    said = refusal(*arguments)
+    assert complaint in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("driver", "module", "words"),
+    [
+        ("mavlink", "pymavlink", r"needs pymavlink, which .*: pip install 'robot_rl\[mavlink\]'"),
+        ("crazyflie", "cflib", r"needs cflib, which .*: pip install 'robot_rl\[crazyflie\]'"),
+    ],
+)
+def test_a_missing_library_is_one_sentence(monkeypatch, refusal, driver, module, words):
+    for loaded in [key for key in sys.modules if key.split(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    assert re.search(words, refusal(f"driver:={driver}", "driver_settings:=['rate_hz=50']"))
+
+
+def test_a_vehicle_that_is_not_there_ends_the_node_with_a_sentence(processes, probe):
+    settings = f"driver_settings:=['connection=udp:127.0.0.1:{free_port()}', 'timeout=0.3']"
+    processes.start("supervisor", "driver:=mavlink", settings, name="alone", namespace=f"t{os.getpid()}_alone")
+    assert processes.running.pop("alone").wait(30.0) == 3
+    log = processes.log("alone")
+    assert "no heartbeat of an autopilot on udp:127.0.0.1:" in log and "the control process ended with status 1" in log
 
 
 def test_the_launch_offers_the_quadrotors_of_the_registry():
-    """One of the two plays the vehicle, and only with a real driver the node `vehicle`."""
+    """A simulated vehicle has a node of its own, one behind topics too; a real one is behind the supervisor's."""
     bringup = load_bringup("quadrotor")
-    assert bringup.arguments["driver"].choices == ("sim", *QUADROTOR_DRIVERS, "none")
+    assert bringup.arguments["driver"].choices == QUADROTOR_DRIVERS
     assert set(QUADROTOR_DRIVERS) <= set(DRIVERS)
     for name in bringup.arguments["driver"].choices:
         values = parse(bringup, [f"driver:={name}"])
         started = {entry.name for entry in bringup.nodes if selected(entry, values)}
-        assert ("vehicle" in started, "simulator" in started) == (name in QUADROTOR_DRIVERS, name == "sim")
+        assert started & {"sim", "topics"} == {name} - {"mavlink", "crazyflie"}
+        assert {"supervisor", "policy", "setpoint"} <= started

@@ -1,4 +1,4 @@
-"""`up quadrotor driver:=mavlink` in flight: whoever dies, the vehicle lands by itself and no process is left."""
+"""`up quadrotor driver:=mavlink` in flight: whoever dies, the vehicle lands, and neither process nor memory is left."""
 
 import os
 import random
@@ -18,6 +18,7 @@ pytest.importorskip("pymavlink", reason="MAVLink packets: pip install 'robot_rl[
 
 from mavlink_vehicle import PX4_LAND, MavlinkVehicle  # noqa: E402
 
+from hardware.realtime.seqlock import SlotFolder  # noqa: E402
 from robot_rl.nodes.process import is_running  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -29,6 +30,9 @@ class Flight:
 
     def __init__(self, folder, vehicle, port):
         self.vehicle, self.output = vehicle, folder / "output.txt"
+        # The robot's memory is named by its namespace, and the machine may run other tests meanwhile.
+        self.namespace = f"t{os.getpid()}_{random.SystemRandom().randint(0, 99999)}"
+        self.memory = SlotFolder(f"{self.namespace}.crazyflie").path
         self.environment = {
             **os.environ,
             "ROS_DOMAIN_ID": str(random.SystemRandom().randint(1, 101)),
@@ -37,6 +41,7 @@ class Flight:
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         }
         command = [sys.executable, "-m", "robot_rl.up", "quadrotor", "driver:=mavlink", f"height:={HEIGHT}"]
+        command += [f"namespace:={self.namespace}"]
         command += [f"driver_settings:=[connection=udp:127.0.0.1:{port}]"]
         with self.output.open("w") as file:
             self.process = subprocess.Popen(
@@ -64,21 +69,37 @@ class Flight:
         self.wait(lambda: "phase ground" in self.text, 30.0, "set-point on the ground")
         assert not self.vehicle.setpoints and not self.vehicle.armed
         code = "import sys; from robot_rl.nodes.process import start; sys.exit(start('arm'))"
-        armed = subprocess.run([sys.executable, "-c", code], env=self.environment, timeout=40.0, check=False)
+        arm = [sys.executable, "-c", code, "--ros-args", "-r", f"__ns:=/{self.namespace}"]
+        armed = subprocess.run(arm, env=self.environment, timeout=40.0, check=False)
         assert armed.returncode == 0, self.text
         self.wait(lambda: self.vehicle.body.height > 0.5 * HEIGHT, 15.0, "flight")
+        self.started = {f"process of {name}": pid for name, pid in self.planes().items()}
+        assert set(self.started) == {"process of supervisor", "process of policy"} and self.memory.exists()
+
+    def planes(self):
+        """Process ids of what the nodes have started, by the node's name."""
+        nodes = {pid: name for name, pid in self.nodes.items()}
+        found = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if parent in nodes:
+                found[nodes[parent]] = int(path.name)
+        return found
 
     def ends(self, within):
-        """The launcher's status; fails if it or a node is left."""
-        begin, nodes = time.monotonic(), self.nodes
+        """The launcher's status; fails if it, a node, a node's process or memory is left."""
+        begin, pids = time.monotonic(), {**self.nodes, **self.started}
         status = self.process.wait(within)
-        while left := [name for name, pid in nodes.items() if is_running(pid)]:
+        while left := [name for name, pid in pids.items() if is_running(pid)] + ["memory"] * self.memory.exists():
             assert time.monotonic() - begin < within, f"left behind: {left}"
             time.sleep(0.05)
         return status
 
     def close(self):
-        for pid in [self.process.pid, *self.nodes.values()]:
+        for pid in [self.process.pid, *self.nodes.values(), *self.planes().values()]:
             if is_running(pid):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(5.0)
@@ -115,12 +136,20 @@ def test_the_end_of_the_launcher_lands_the_vehicle(flight, number):
     landed(flight)
 
 
-@pytest.mark.parametrize("victim", ["vehicle", "supervisor", "policy"])
+@pytest.mark.parametrize("victim", ["supervisor", "policy"])
 def test_the_death_of_a_critical_node_ends_all_and_lands(flight, victim):
     os.kill(flight.nodes[victim], signal.SIGKILL)
     landed(flight)
     assert flight.ends(within=25.0) == 1
     assert f"node {victim} was killed by SIGKILL" in flight.text and "Traceback" not in flight.text
+
+
+@pytest.mark.parametrize(("victim", "process"), [("supervisor", "control"), ("policy", "policy")])
+def test_the_death_of_a_nodes_process_ends_all_and_lands(flight, victim, process):
+    os.kill(flight.started[f"process of {victim}"], signal.SIGKILL)
+    landed(flight)
+    assert flight.ends(within=25.0) == 1
+    assert f"the {process} process was killed by SIGKILL" in flight.text and "Traceback" not in flight.text
 
 
 def test_the_death_of_the_setpoint_node_changes_nothing(flight):

@@ -1,5 +1,6 @@
-"""An arm without a simulator behind the control loop, in a time that the test makes."""
+"""Robots without a simulator behind their control loops, in a time that the test makes."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,10 @@ from robot_rl.planes import records
 from robot_rl.planes.client import PlanesClient
 from robot_rl.planes.control_process import ControlLoop
 from robot_rl.planes.settings import ControlConfig
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from plain_quadrotor import HOVER, PlainQuadrotor, QuadrotorCell  # noqa: E402
 
 PANDA = load_arm("panda")
 
@@ -158,3 +163,61 @@ def active(cell):
     cell.run(1.0, cell.commanding())
     assert cell.decision.mode == "active"
     return cell
+
+
+@pytest.fixture
+def make_flight(tmp_path):
+    """Settings of `QuadrotorControlConfig`, perhaps with a driver → a `QuadrotorCell`."""
+    made = []
+
+    def make(**settings):
+        made.append(QuadrotorCell(tmp_path, **settings))
+        return made[-1]
+
+    yield make
+    for cell in made:
+        cell.close()
+
+
+@pytest.fixture
+def ground(make_flight):
+    """A vehicle that follows whoever speaks to it, standing on the ground with a policy that commands."""
+    cell = make_flight()
+    cell.run(0.5, cell.commanding())
+    return cell
+
+
+@pytest.fixture
+def flight(ground):
+    """The same, armed, at 1 m."""
+    assert ground.ask("arm") == (True, "armed")
+    ground.driver.velocity[2] = 1.0
+    for height in np.linspace(0.0, 1.0, 20):
+        ground.driver.position[2] = height
+        ground.run(0.05, ground.commanding())
+    ground.driver.velocity[2] = 0.0
+    ground.run(0.1, ground.commanding())
+    assert ground.status.mode == "active"
+    return ground
+
+
+@pytest.fixture
+def own(make_flight):
+    """A vehicle with a safety of its own, on the ground, not armed."""
+    cell = make_flight(driver=PlainQuadrotor(own_arming=True))
+    cell.run(0.5, cell.commanding())
+    return cell
+
+
+@pytest.fixture
+def following(own):
+    """The same at 1 m, armed and flown from here."""
+    own.ask("arm")
+    own.driver.follow()
+    own.run(0.05, own.commanding())
+    own.driver.position[2] = 0.1
+    for height in np.linspace(0.0, 1.0, 20):
+        own.driver.position[2] = height
+        own.run(0.05, own.commanding())
+    assert own.status.mode == "active" and np.array_equal(own.driver.values[-1], HOVER)
+    return own

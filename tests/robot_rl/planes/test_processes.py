@@ -15,7 +15,8 @@ import pytest
 from hardware.controllers.arm_config import ArmControllerConfig
 from policies.types import CartesianTwist
 from robot_rl.nodes.process import is_running
-from robot_rl.planes.processes import Planes, PlanesConfig, PlanesError
+from robot_rl.planes.process_group import PlanesError
+from robot_rl.planes.processes import Planes, PlanesConfig
 from robot_rl.planes.settings import PolicyConfig, SceneConfig, SimulationConfig, WireConfig
 
 pytestmark = pytest.mark.timeout(300)

@@ -5,8 +5,9 @@ import pytest
 
 from policies.types import ArmSetpoint, CartesianTwist, JointPositions, JointTorques
 from robot_rl.planes import records
-from robot_rl.planes.settings import ControlConfig, PolicyConfig, SimulationConfig, from_json, to_json
+from robot_rl.planes.settings import ControlConfig, PolicyConfig, SimulationConfig
 from robot_rl.planes.wire import Wire
+from robot_rl.rebuild import from_json, to_json
 
 
 def stored(record):

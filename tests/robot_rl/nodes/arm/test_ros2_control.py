@@ -26,7 +26,8 @@ from hardware.realtime.seqlock import SlotFolder  # noqa: E402
 from policies.types import CartesianTwist, JointPositions, JointTorques  # noqa: E402
 from robot_rl.nodes.messages import to_stamp  # noqa: E402
 from robot_rl.planes.client import PlanesClient  # noqa: E402
-from robot_rl.planes.settings import ControlConfig, to_json  # noqa: E402
+from robot_rl.planes.settings import ControlConfig  # noqa: E402
+from robot_rl.rebuild import to_json  # noqa: E402
 from robot_rl.ros2_control import open_driver  # noqa: E402
 
 ARM = load_arm("ur5e")
