@@ -34,10 +34,11 @@ class BarrierConfig:
 
     rate: float = 5.0
     """1/s, α: a distance may shrink by this share of itself per second."""
-    pole: float = 12.0
-    """1/s, p, of accelerations."""
-    reach: float = 0.4
-    """m: distances beyond do not limit accelerations."""
+    pole: float = 3.0
+    """1/s, p, of accelerations: a distance may shrink by p times itself per second, and what stops it grows with p². A
+    higher one leaves more room, and asks for more than the joints' torques can brake."""
+    reach: float = 0.8
+    """m: distances beyond do not limit accelerations. At p times this speed, something from beyond meets the limit."""
     tolerance: float = 1e-9
     """Of the conditions, m/s or m/s²: rounding."""
     stop_time: float = 0.1

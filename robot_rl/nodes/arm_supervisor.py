@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ class SupervisorConfig(ArmFaceConfig):
     control_rate: float = parameter(500.0, "Hz of the control loop; a slower driver sets its own.", low=10.0, high=1e3)
     state_rate: float = parameter(50.0, "Hz of joint_states and the other states.", low=1.0, high=200.0)
     twist_period: float = parameter(0.05, "s between two messages of command/twist.", low=0.005, high=0.15)
+    barrier: bool = parameter(
+        False, "Keep distances by the smallest change of a motion (control barriers); needs the package daqp."
+    )
     face_timeout: float = parameter(
         0.5, "s without a sign of life of this node after which an active arm holds.", low=0.1, high=5.0
     )
@@ -149,13 +153,16 @@ def control_config(config: SupervisorConfig, robot: policies.RobotInterface) -> 
     """What the control process is told, but for the memory's place.
 
     Raises:
-        ValueError: The bundle does not fit the robot, or a setting is no name=value.
+        ValueError: The bundle does not fit the robot, a setting is no name=value, or a package is missing.
     """
+    if config.barrier and importlib.util.find_spec("daqp") is None:
+        raise ValueError("parameter barrier needs the package 'daqp'; install it: pip install 'robot_rl[arm]'")
     common: dict[str, Any] = {
         "robot": config.robot,
         "driver": config.driver,
         "driver_settings": settings_of(config.driver_settings),
         "rate_hz": config.control_rate,
+        "barrier": config.barrier,
         "face_timeout": config.face_timeout,
     }
     if not config.policy:

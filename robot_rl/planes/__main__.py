@@ -12,7 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from hardware.realtime.seqlock import remove_if_abandoned
+from hardware.drivers.driver import DriverError
+from hardware.realtime.seqlock import SlotError, remove_if_abandoned
 from robot_rl.nodes.process import PARENT_VARIABLE, die_with_parent, ignore_signals, is_running, stop_request
 
 PROCESSES = {
@@ -40,10 +41,11 @@ def main(arguments: list[str]) -> int:
         module = importlib.import_module(PROCESSES.get(name, name))
         return int(module.main(config, stop))
     except Exception as error:
-        # One sentence for people; the rest for whoever looks into the log.
-        import traceback
+        # One sentence for people; the rest where it is no refusal of a robot or of its memory.
+        if not isinstance(error, (DriverError, SlotError)):
+            import traceback
 
-        traceback.print_exc()
+            traceback.print_exc()
         sys.stderr.write(f"{name} process: {error}\n")
         return 1
     finally:

@@ -19,7 +19,8 @@ from hardware.realtime.scheduling import become_realtime
 from hardware.realtime.seqlock import Reading, SlotReader, SlotWriter
 from hardware.safety.arm import ArmDecision, ArmSupervisor, ArmSupervisorConfig, blended
 from hardware.safety.arm_envelope import envelope_from_dict
-from hardware.safety.arm_filter import ArmFilter
+from hardware.safety.arm_filter import ArmFilter, ArmFilterConfig
+from hardware.safety.barrier import BarrierConfig
 from robot_rl.nodes.process import StopRequest
 from robot_rl.planes import records
 from robot_rl.planes.arm_output import make_output
@@ -45,7 +46,8 @@ class ControlLoop:
         self.supervisor = ArmSupervisor(
             self.description, envelope, config.policy_rate_hz, ArmSupervisorConfig(tick_rate_hz=loop.rate_hz)
         )
-        self.filter = ArmFilter(self.description, envelope, loop.rate_hz)
+        filtering = ArmFilterConfig(barrier=BarrierConfig() if config.barrier else None)
+        self.filter = ArmFilter(self.description, envelope, loop.rate_hz, filtering)
         self.output = make_output(self.description, driver.capabilities, config.controller)
         folder = Path(config.folder)
         self._command = SlotReader(folder, "command", records.command_dtype(joints))

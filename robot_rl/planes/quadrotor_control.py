@@ -111,7 +111,7 @@ class QuadrotorControl:
             try:
                 self._follow_vehicle(now)
             except DriverError as error:
-                self.vehicle.trouble = str(error)
+                self.vehicle.unwritten = str(error)
         if fresh or asked or now >= self._next_output:
             self._output(now, fresh)
         self._tell(now)
@@ -267,7 +267,7 @@ class QuadrotorControl:
             if not (grounded and (self._silent or self._may_fly)):
                 self._send(output, now)
         except DriverError as error:
-            self.vehicle.trouble = str(error)
+            self.vehicle.unwritten = str(error)
         if output.mode == "active":
             self.board.state_age.record(output.state_age)
             self.board.command_age.record(output.command_age)
@@ -327,7 +327,10 @@ class QuadrotorControl:
 
 
 def rehearse(core: QuadrotorSupervisor) -> None:
-    """Fly each mode once on a made-up state: what a library does at the first call only is done before the flight."""
+    """Fly on a made-up state, then without commands, then without state.
+
+    What a library does at its first call only is done before the flight.
+    """
     level, still = np.array([1.0, 0.0, 0.0, 0.0]), np.zeros(3)
     period = core.command_limit / core.envelope.command_age_periods
     middle = np.mean(np.asarray(core.envelope.geofence), axis=1)

@@ -17,7 +17,7 @@ from hardware.descriptions import QuadrotorDescription
 from hardware.drivers.driver import DriverError
 from hardware.drivers.quadrotor import QuadrotorDriver, QuadrotorSample
 from hardware.drivers.rate_command import RotorsAsRates
-from policies.types import MotorSpeeds
+from policies.types import BodyRatesThrust, MotorSpeeds
 from robot_rl.planes.quadrotor_settings import RateConfig
 
 _ASKED = ("streaming", "mode", "arming")
@@ -53,8 +53,9 @@ class Vehicle:
         self._give_up = -math.inf
         self.sample: QuadrotorSample | None = None
         """The newest one."""
-        self.trouble = ""
-        """Why the driver cannot reach it; empty while it can."""
+        self._unread = ""
+        self.unwritten = ""
+        """Why the newest command did not go out; empty if it did."""
         self.waiting = False
         """Whether a request to arm is under way."""
         self.requests = 0
@@ -67,9 +68,9 @@ class Vehicle:
         try:
             sample = self.driver.read()
         except DriverError as error:
-            self.trouble = str(error)
+            self._unread = str(error)
             return None
-        self.trouble = ""
+        self._unread = ""
         if sample is None or sample is self.sample:
             return None
         self.sample = sample
@@ -83,7 +84,12 @@ class Vehicle:
     @property
     def following(self) -> bool:
         """Whether it does what is written, after it was asked to."""
-        return self.sample is not None and self.sample.accepting and self.driver.arming == "done" and not self.trouble
+        return self.sample is not None and self.sample.accepting and self.driver.arming == "done" and not self._unread
+
+    @property
+    def trouble(self) -> str:
+        """Why the driver cannot reach it; empty while it can."""
+        return "; ".join(dict.fromkeys(word for word in (self._unread, self.unwritten) if word))
 
     @property
     def problem(self) -> str:
@@ -95,22 +101,21 @@ class Vehicle:
     # What it is told
 
     def write(self, speeds: np.ndarray, now: float) -> bool:
-        """Send rotor speeds (4,) rad/s in what it takes; returns whether, as its link carries only so many.
-
-        Raises:
-            DriverError: It cannot be reached.
-        """
-        pause = now - self._written
+        """Send rotor speeds (4,) rad/s in what it takes; returns whether, as its link carries only so many."""
+        pause, sample = now - self._written, self.sample
         if pause < self._least_pause:
             return False
-        if self._takes_rotors:
-            self.driver.write(MotorSpeeds(speeds))
-        elif self.sample is not None and self.sample.angular_velocity is not None:
-            rates = self._rotors.convert(MotorSpeeds(speeds), self.sample.angular_velocity, min(pause, 0.1))
-            self.driver.write(rates)
-        else:
+        command: MotorSpeeds | BodyRatesThrust = MotorSpeeds(speeds)
+        if not self._takes_rotors:
+            if sample is None or sample.angular_velocity is None:
+                return False
+            command = self._rotors.convert(MotorSpeeds(speeds), sample.angular_velocity, min(pause, 0.1))
+        try:
+            self.driver.write(command)
+        except DriverError as error:
+            self.unwritten = str(error)
             return False
-        self._written = now
+        self._written, self.unwritten = now, ""
         return True
 
     def ask(self, now: float) -> None:

@@ -32,6 +32,8 @@ class ControlConfig:
     """Gains and bounds."""
     envelope: dict[str, Any] = field(default_factory=dict)
     """Fields of `ArmEnvelope` that differ from their defaults."""
+    barrier: bool = False
+    """Whether a control-barrier filter keeps distances, by the smallest change of a motion; needs `daqp`."""
     face_timeout: float = 0.5
     """s without a sign of life of the face after which an active arm holds; 0: it needs none."""
     realtime: RealtimeConfig = field(default_factory=RealtimeConfig)

@@ -1,6 +1,9 @@
-"""What a bundle says about an arm's limits reaches the control process."""
+"""What a bundle says about an arm's limits and its controller, and the barrier, reach the control process."""
 
+import dataclasses
+import importlib.util
 import json
+import os
 import shutil
 
 import pytest
@@ -10,7 +13,8 @@ from hardware.descriptions import load_arm
 from hardware.safety.arm_envelope import envelope_from_dict
 from policies.bundle import BundleError, find_bundle
 from robot_rl.nodes.arm_supervisor import SupervisorConfig, control_config
-from robot_rl.planes.tasks import planes_of_task
+from robot_rl.planes.processes import Planes
+from robot_rl.planes.tasks import planes_of_task, run_episode
 
 
 @pytest.fixture
@@ -86,3 +90,21 @@ def test_limits_that_are_a_range_for_the_node_too(bundle):
     config = supervisor.SupervisorConfig(policy=bundle(workspace=[box]))
     with pytest.raises(ValueError, match=r"envelope.arm: box from"):
         supervisor.control_config(config, interface)
+
+
+def test_the_barrier_is_asked_for_by_name_and_refused_without_its_package(monkeypatch):
+    interface = load_arm("panda").interface
+    assert not control_config(SupervisorConfig(), interface).barrier
+    assert control_config(SupervisorConfig(barrier=True), interface).barrier
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="parameter barrier needs the package 'daqp'"):
+        control_config(SupervisorConfig(barrier=True), interface)
+
+
+def test_an_arm_reaches_its_goal_with_the_barrier_in_its_loop():
+    pytest.importorskip("daqp")
+    config = planes_of_task("arm-reach", "arm-reach", name=f"barrier-{os.getpid()}")
+    config = dataclasses.replace(config, control=dataclasses.replace(config.control, barrier=True))
+    with Planes(config) as planes:
+        assert run_episode(planes, 0).success
+        assert planes.timing()["ticks"] > 200
