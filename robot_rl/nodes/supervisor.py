@@ -17,7 +17,7 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import String
 
-from hardware.drivers.quadrotor import QUADROTOR_DRIVERS
+from hardware.drivers.quadrotor import BEHIND_MEMORY, QUADROTOR_DRIVERS
 from hardware.drivers.registry import open_driver
 from policies.types import MotorSpeeds
 from robot_rl.nodes import messages, qos
@@ -32,10 +32,12 @@ from robot_rl.planes.quadrotor_settings import QuadrotorControlConfig, RateConfi
 
 _TO_RECORD = ("odom", "motor_commands", "setpoint/phase", "supervisor/status")
 """What a record of a flight is read from."""
-_BEHIND_MEMORY = ("sim", "topics")
-"""Drivers that are told where the memory is."""
+_OWN_WATCHDOG = ("sim", "topics")
+"""Drivers of vehicles that hear nothing more at the end, and help themselves."""
 _VEHICLE = ("driver", "arming", "armed", "following", "requests", "problem")
 """What `vehicle/status` tells as JSON."""
+_COMMANDS = 0.01
+"""s between two commands, about: three times as much is what the publisher promises."""
 _FLYING = ("active", "holding", "level", "descending")
 
 
@@ -60,7 +62,12 @@ class SupervisorConfig(QuadrotorFaceConfig):
     )
     ground_height: float = parameter(0.0, "m, z of the vehicle standing on the ground.", low=-1000.0, high=9000.0)
     control_rate: float = parameter(500.0, "Hz at which the control process looks.", low=50.0, high=1e3)
-    state_rate: float = parameter(100.0, "Hz of odom, imu and motor_commands at most.", low=1.0, high=200.0)
+    state_rate: float = parameter(
+        200.0,
+        "Hz of odom, imu and motor_commands at most: samples come at 100 Hz, and none shall be missed.",
+        low=1.0,
+        high=500.0,
+    )
     inner_lag: float = parameter(
         0.05, "s, time constant of the rate loop of a vehicle that takes body rates.", low=0.005, high=0.5
     )
@@ -92,8 +99,7 @@ class SupervisorNode(SupervisorFace[QuadrotorClient], QuadrotorFace):
         if self._own_sensors:
             self._odom = qos.publisher(self, Odometry, "odom", qos.SENSOR_PUBLISHER)
             self._imu = qos.publisher(self, Imu, "imu", qos.SENSOR_PUBLISHER)
-            period = 1.0 / self.settings.state_rate
-            self._motors = qos.publisher(self, JointState, "motor_commands", qos.command_publisher(period))
+            self._motors = qos.publisher(self, JointState, "motor_commands", qos.command_publisher(_COMMANDS))
         self._vehicle_out = qos.publisher(self, String, "vehicle/status", qos.STATUS)
         self._forget()
 
@@ -139,14 +145,14 @@ class SupervisorNode(SupervisorFace[QuadrotorClient], QuadrotorFace):
         planes: QuadrotorClient | None = self.planes if hasattr(self, "slots") else None
         status = None if planes is None else planes.status()
         if planes is not None and status is not None and status.mode in _FLYING and planes.vehicle().get("airborne"):
-            behind = self._control.driver in _BEHIND_MEMORY
+            behind = self._control.driver in _OWN_WATCHDOG
             how = "its own watchdog has to bring it down" if behind else "it is told to land"
             self.get_logger().warning(f"the supervisor ends while the vehicle flies: {how}")
         super().deactivate()
 
     def _driver_settings(self) -> dict[str, str]:
         settings = dict(self._control.driver_settings)
-        if self._control.driver in _BEHIND_MEMORY:
+        if self._control.driver in BEHIND_MEMORY:
             settings = {"folder": str(self.slots.path), "timeout": "60", **settings}
         return settings
 

@@ -208,7 +208,11 @@ class SupervisorFace(PlaneFace[Client]):
         age = time.monotonic() - status.stamp
         if age > _STILL:
             return DiagnosticStatus.STALE, f"the control process has said nothing for {age:.1f} s", {}
-        histograms = {f"timing.control_{name}": found.to_chart() for name, found in planes.histograms().items()}
+        histograms = {
+            f"timing.control_{name}": found.to_chart()
+            for name, found in planes.histograms().items()
+            if name != "inference"  # the policy's node tells it
+        }
         values = {
             "mode": status.mode,
             "cause": status.cause,

@@ -117,6 +117,14 @@ def test_a_quadrotor_s_drivers_are_all_that_there_are(quadrotor):
     assert set(QUADROTOR_DRIVERS) <= set(DRIVERS)
 
 
+def test_a_quadrotor_is_shown_in_rviz_where_it_is_asked_for(quadrotor):
+    shown = next(node for node in quadrotor.nodes if node.name == "rviz2")
+    assert selected(shown, parse(quadrotor, ["rviz:=true"])) and not selected(shown, parse(quadrotor, []))
+    view = yaml.safe_load(Path(node_arguments(shown)[1]).read_text())["Visualization Manager"]
+    assert view["Global Options"]["Fixed Frame"] == "odom"
+    assert [each["Topic"]["Value"] for each in view["Displays"] if "Topic" in each] == ["odom"]
+
+
 def test_what_is_shown_in_rviz_is_the_arm_s_urdf():
     arm = load_bringup("arm")
     shown = next(node for node in arm.nodes if node.name == "robot_state_publisher")
