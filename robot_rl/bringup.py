@@ -83,6 +83,8 @@ class Bringup:
 EXECUTABLES = {
     "quadrotor_simulator": "simulator",
     "quadrotor_topics": "topics",
+    "px4": "px4",
+    "crazyswarm2": "crazyswarm2",
     "policy": "policy",
     "setpoint": "setpoint",
     "supervisor": "supervisor",

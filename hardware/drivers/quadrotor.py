@@ -11,8 +11,10 @@ import numpy as np
 from hardware.drivers.driver import Command, Driver
 from policies.types import QuadrotorState
 
-QUADROTOR_DRIVERS = ("sim", "mavlink", "crazyflie", "topics")
+QUADROTOR_DRIVERS = ("sim", "mavlink", "crazyflie", "topics", "px4", "crazyswarm2")
 """Names in `hardware.drivers.registry.DRIVERS` that drive quadrotors."""
+BEHIND_MEMORY = ("sim", "topics", "px4", "crazyswarm2")
+"""Those that are told where the robot's slots are: another process is at their other end."""
 ArmingPhase: TypeAlias = Literal["idle", "streaming", "mode", "arming", "done", "failed"]
 """Where a request to fly is: none; sending idle set-points, changing the mode, arming; it follows; it was refused."""
 

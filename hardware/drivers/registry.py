@@ -18,8 +18,11 @@ DRIVERS: Mapping[str, str] = MappingProxyType(
         "xarm": "hardware.drivers.xarm:open_driver",
         "mavlink": "hardware.drivers.mavlink:open_driver",
         "crazyflie": "hardware.drivers.crazyflie:open_driver",
+        # Shared memory to nodes that speak topics.
         "topics": "hardware.drivers.bridged_quadrotor:open_driver",
-        # Shared memory to a node that speaks the topics of ros2_control; only this name is known here.
+        "px4": "hardware.drivers.relayed_quadrotor:open_px4",
+        "crazyswarm2": "hardware.drivers.relayed_quadrotor:open_crazyswarm2",
+        # Only this name is known here: the driver is above this folder.
         "ros2_control": "robot_rl.ros2_control:open_driver",
     }
 )

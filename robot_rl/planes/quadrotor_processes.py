@@ -6,6 +6,7 @@ import dataclasses
 import time
 from dataclasses import dataclass, field
 
+from hardware.drivers.quadrotor import BEHIND_MEMORY
 from hardware.realtime.seqlock import SlotFolder
 from robot_rl.planes.process_group import ProcessGroup
 from robot_rl.planes.quadrotor_client import QuadrotorClient
@@ -64,7 +65,7 @@ class QuadrotorPlanes(QuadrotorClient):
     def start_control(self, timeout: float = 120.0) -> None:
         """Start the control process, anew if it has ended."""
         control, begin = self.config.control, time.monotonic()
-        if control.driver in ("sim", "topics"):
+        if control.driver in BEHIND_MEMORY:
             settings = {"folder": str(self.folder), **control.driver_settings}
             control = dataclasses.replace(control, driver_settings=settings)
         self.group.spawn("control", control)
