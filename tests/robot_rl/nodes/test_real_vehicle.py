@@ -453,12 +453,12 @@ def test_a_vehicle_that_is_not_there_ends_the_node_with_a_sentence(processes, pr
 
 
 def test_the_launch_offers_the_quadrotors_of_the_registry():
-    """A simulated vehicle has a node of its own, one behind topics too; a real one is behind the supervisor's."""
+    """A simulated vehicle and what ROS topics lead to have nodes of their own; other real ones are the supervisor's."""
     bringup = load_bringup("quadrotor")
     assert bringup.arguments["driver"].choices == QUADROTOR_DRIVERS
     assert set(QUADROTOR_DRIVERS) <= set(DRIVERS)
     for name in bringup.arguments["driver"].choices:
         values = parse(bringup, [f"driver:={name}"])
         started = {entry.name for entry in bringup.nodes if selected(entry, values)}
-        assert started & {"sim", "topics"} == {name} - {"mavlink", "crazyflie"}
+        assert started & {"sim", "topics", "px4", "crazyswarm2"} == {name} - {"mavlink", "crazyflie"}
         assert {"supervisor", "policy", "setpoint"} <= started
