@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -25,6 +26,7 @@ from robot_rl.nodes.plane_face import PlaneProcess
 from robot_rl.nodes.publishers import FirstPublisher, source_of
 from robot_rl.nodes.quadrotor_face import QuadrotorFace, QuadrotorFaceConfig
 from robot_rl.nodes.running import run
+from robot_rl.planes.quadrotor_client import QuadrotorClient
 from robot_rl.planes.quadrotor_settings import QuadrotorPolicyConfig
 
 
@@ -69,8 +71,8 @@ class PolicyNode(QuadrotorFace):
         super().configure()
         name = self.settings.policy
         manifest = load_flight_policy(name, self.interface, self.settings.robot).manifest
-        self._rate = float(manifest.control_rate_hz)
-        self.get_logger().info(f"policy {name} (task {manifest.task}) for {self.interface.name} at {self._rate:g} Hz")
+        rate = manifest.control_rate_hz
+        self.get_logger().info(f"policy {name} (task {manifest.task}) for {self.interface.name} at {rate:g} Hz")
 
     def activate(self) -> None:
         """Begin: the process starts as soon as there is memory."""
@@ -134,7 +136,12 @@ class PolicyNode(QuadrotorFace):
         policy = {} if planes is None else planes.policy()
         if planes is None or not policy:
             return DiagnosticStatus.WARN, "waits for the supervisor" if planes is None else "the policy loads", {}
-        reason = str(policy["reason"])
+        values = partial(self._values, planes, policy)
+        if reason := str(policy["reason"]):
+            return DiagnosticStatus.WARN, f"no command: {reason}", values
+        return DiagnosticStatus.OK, "commanding", values
+
+    def _values(self, planes: QuadrotorClient, policy: Mapping[str, Any]) -> Mapping[str, Any]:
         values: dict[str, Any] = {
             "policy": self.settings.policy,
             "control rate": policy["rate_hz"],
@@ -146,9 +153,7 @@ class PolicyNode(QuadrotorFace):
         }
         if "inference" in (histograms := planes.histograms()):
             values["timing.policy_step"] = histograms["inference"].to_chart()
-        if reason:
-            return DiagnosticStatus.WARN, f"no command: {reason}", values
-        return DiagnosticStatus.OK, "commanding", values
+        return values
 
 
 def main(argv: Sequence[str] | None = None) -> int:

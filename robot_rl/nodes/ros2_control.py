@@ -21,6 +21,7 @@ from hardware.realtime.histogram import Histogram
 from hardware.realtime.seqlock import SlotReader, SlotWriter
 from robot_rl.nodes import arm_messages, messages, qos
 from robot_rl.nodes.arm_face import ArmFace, ArmFaceConfig
+from robot_rl.nodes.managed import Values
 from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.publishers import FirstPublisher, source_of
 from robot_rl.nodes.running import run
@@ -116,9 +117,19 @@ class BridgeNode(ArmFace):
             self._stand()
         self._stopped = stop
 
-    def describe(self) -> tuple[bytes, str, Mapping[str, Any]]:
+    def describe(self) -> tuple[bytes, str, Values]:
         """Whether both sides are there."""
-        values = {
+        if self._positions is None:
+            return DiagnosticStatus.WARN, f"no joint states: {self._refusal or 'none has come'}", self._values
+        if self._goals is not None and self._goals.fault:
+            return DiagnosticStatus.ERROR, self._goals.fault, self._values
+        if not (self._goals.ready if self._goals is not None else self._out.get_subscription_count()):
+            where = self._describe_commands()["commands go to"]
+            return DiagnosticStatus.WARN, f"nobody listens to {where}: is it active?", self._values
+        return DiagnosticStatus.OK, "connected", self._values
+
+    def _values(self) -> Mapping[str, Any]:
+        return {
             "controller": self.settings.controller,
             **self._describe_commands(),
             "joint states": self._heard,
@@ -129,13 +140,6 @@ class BridgeNode(ArmFace):
             "timing.joint_states_age": self._age.to_chart(),
             "timing.ros2_control_lateness": self.schedule.lateness.to_chart(),
         }
-        if self._positions is None:
-            return DiagnosticStatus.WARN, f"no joint states: {self._refusal or 'none has come'}", values
-        if self._goals is not None and self._goals.fault:
-            return DiagnosticStatus.ERROR, self._goals.fault, values
-        if not (self._goals.ready if self._goals is not None else self._out.get_subscription_count()):
-            return DiagnosticStatus.WARN, f"nobody listens to {values['commands go to']}: is it active?", values
-        return DiagnosticStatus.OK, "connected", values
 
     def _describe_commands(self) -> dict[str, Any]:
         if self._goals is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -16,7 +17,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from hardware.drivers.registry import DRIVERS
 from robot_rl.nodes import messages, qos
-from robot_rl.nodes.managed import Settings
+from robot_rl.nodes.managed import Settings, Values
 from robot_rl.nodes.plane_face import Client, PlaneFace, PlaneProcess
 from robot_rl.nodes.running import NodeError
 from robot_rl.planes.slots_client import Request, Status
@@ -199,8 +200,8 @@ class SupervisorFace(PlaneFace[Client]):
 
     # Diagnostics
 
-    def describe(self) -> tuple[bytes, str, Mapping[str, Any]]:
-        """The safety state, the loop's timing, and every counter of the safety layer."""
+    def describe(self) -> tuple[bytes, str, Values]:
+        """The safety state; when it is published, the loop's timing and every counter of the safety layer too."""
         planes = self.planes
         status = None if planes is None else self._newest_status(planes)
         if planes is None or status is None:
@@ -208,12 +209,17 @@ class SupervisorFace(PlaneFace[Client]):
         age = time.monotonic() - status.stamp
         if age > _STILL:
             return DiagnosticStatus.STALE, f"the control process has said nothing for {age:.1f} s", {}
+        level = self.levels.get(status.mode, DiagnosticStatus.WARN)
+        summary = f"{status.mode}: {status.cause}" if status.cause else status.mode
+        return level, summary, partial(self._values, planes, status)
+
+    def _values(self, planes: Client, status: Status) -> Mapping[str, Any]:
         histograms = {
             f"timing.control_{name}": found.to_chart()
             for name, found in planes.histograms().items()
             if name != "inference"  # the policy's node tells it
         }
-        values = {
+        return {
             "mode": status.mode,
             "cause": status.cause,
             "follows": status.follow,
@@ -232,5 +238,3 @@ class SupervisorFace(PlaneFace[Client]):
             **{f"report.{name}": value for name, value in planes.report().items()},
             **histograms,
         }
-        level = self.levels.get(status.mode, DiagnosticStatus.WARN)
-        return level, f"{status.mode}: {status.cause}" if status.cause else status.mode, values

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -94,7 +95,14 @@ class TopicsNode(QuadrotorFace):
 
     def describe(self) -> tuple[bytes, str, Values]:
         """Whether both sides are there."""
-        values = {
+        if not self._counts["odom"]:
+            return DiagnosticStatus.WARN, f"no odometry: {self._refusal or 'none has come'}", self._values
+        if not self._motors.get_subscription_count():
+            return DiagnosticStatus.WARN, "nobody listens to motor_commands: is the vehicle there?", self._values
+        return DiagnosticStatus.OK, "connected", self._values
+
+    def _values(self) -> Mapping[str, Any]:
+        return {
             **self._counts,
             "readers of commands": self._motors.get_subscription_count(),
             "last refused": self._refusal,
@@ -102,11 +110,6 @@ class TopicsNode(QuadrotorFace):
             "timing.odometry_age": self._age.to_chart(),
             "timing.topics_lateness": self.schedule.lateness.to_chart(),
         }
-        if not self._counts["odom"]:
-            return DiagnosticStatus.WARN, f"no odometry: {self._refusal or 'none has come'}", values
-        if not values["readers of commands"]:
-            return DiagnosticStatus.WARN, "nobody listens to motor_commands: is the vehicle there?", values
-        return DiagnosticStatus.OK, "connected", values
 
     def _open_slots(self) -> tuple[SlotWriter, SlotReader] | None:
         """The two slots, anew where the memory is another one."""
