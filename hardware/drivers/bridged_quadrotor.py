@@ -11,29 +11,22 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from hardware.descriptions import ArmDescription, QuadrotorDescription
 from hardware.drivers.driver import Capabilities, DriverError
+from hardware.drivers.memory_quadrotor import MOTION, MemoryQuadrotor, motion_of
 from hardware.drivers.quadrotor import ArmingPhase, QuadrotorSample
-from hardware.drivers.support import ContextManager, command_values, read_settings
-from hardware.realtime.seqlock import SlotError, SlotReader, SlotWriter
-from policies.types import MotorSpeeds, QuadrotorState
+from hardware.drivers.support import command_values, read_settings
+from policies.types import MotorSpeeds
 
 SENSORS, MOTORS = "vehicle_sensors", "vehicle_motors"
 """Names of the two slots."""
 WATCHDOG = 0.1
 """s without rotor speeds after which a simulated vehicle levels itself."""
 
-SENSORS_RECORD = np.dtype([
-    ("state_stamp", "f8"),  # of the measurement; 0: there was none yet
-    ("position", "f8", 3), ("orientation", "f8", 4), ("linear_velocity", "f8", 3), ("angular_velocity", "f8", 3),
-    ("attitude_stamp", "f8"),  # of the inertial sensor's sample; 0: there was none yet
-    ("attitude", "f8", 4), ("rates", "f8", 3), ("specific_force", "f8", 3),
-    ("fault", "S240"),
-])  # fmt: skip
+SENSORS_RECORD = np.dtype([*MOTION, ("specific_force", "f8", 3), ("fault", "S240")])
 """What the vehicle says: odometry in the world's frame, and its inertial sensor in the body's."""
 MOTORS_RECORD = np.dtype([("stamp", "f8"), ("values", "f8", 4)])
 """What it is told: rotor speeds in rad/s, and when they were decided."""
@@ -49,15 +42,14 @@ class BridgedConfig:
     """s to wait for the first sample."""
 
 
-class BridgedQuadrotor(ContextManager):
+class BridgedQuadrotor(MemoryQuadrotor):
     """One vehicle; see the module."""
+
+    said, told = (SENSORS, SENSORS_RECORD), (MOTORS, MOTORS_RECORD)
 
     def __init__(self, name: str, description: QuadrotorDescription, config: BridgedConfig) -> None:
         """Nothing is opened yet."""
-        self.name, self.description, self.config = name, description, config
-        self._sensors: SlotReader | None = None
-        self._motors: SlotWriter | None = None
-        self._sample: QuadrotorSample | None = None
+        super().__init__(name, description, config)
         self._record = np.zeros((), MOTORS_RECORD)
 
     @property
@@ -76,64 +68,24 @@ class BridgedQuadrotor(ContextManager):
             watchdog_s=WATCHDOG if self.name == "sim" else math.inf,  # who knows what is behind topics
         )
 
-    def connect(self) -> None:
-        """Attach, and wait for a sample that is younger than this call."""
-        folder, begin = Path(self.config.folder), time.monotonic()
-        try:
-            self._sensors = SlotReader(folder, SENSORS, SENSORS_RECORD)
-            self._motors = SlotWriter(folder, MOTORS, MOTORS_RECORD)
-            while (sample := self.read()) is None or max(sample.stamp, sample.attitude_stamp) < begin - 0.1:
-                if time.monotonic() - begin > self.config.timeout:
-                    where = "odom" if self.name == "topics" else "the simulated vehicle"
-                    limit = f"{self.config.timeout:g} s"
-                    raise DriverError(f"driver {self.name!r}: nothing came from {where} within {limit}: is it there?")
-                time.sleep(0.001)
-        except SlotError as error:
-            self.close()
-            raise DriverError(f"driver {self.name!r}: {error}") from error
-        except BaseException:
-            self.close()
-            raise
+    def nothing_came(self, limit: str) -> str:
+        """Where from."""
+        where = "odom" if self.name == "topics" else "the simulated vehicle"
+        return f"nothing came from {where} within {limit}: is it there?"
 
-    def read(self) -> QuadrotorSample | None:
-        """The newest sample; the same one again where there is none newer."""
-        if self._sensors is None:
-            raise DriverError(f"driver {self.name!r} is not connected")
-        reading = self._sensors.read_new()
-        if reading is not None:
-            record = reading.record
-            state = None
-            if record["state_stamp"] > 0.0:
-                state = QuadrotorState(
-                    *(
-                        record[name].copy()
-                        for name in ("position", "orientation", "linear_velocity", "angular_velocity")
-                    )
-                )
-            felt = record["attitude_stamp"] > 0.0
-            fault = bytes(record["fault"])
-            self._sample = QuadrotorSample(
-                stamp=float(record["state_stamp"]),
-                state=state,
-                attitude_stamp=float(record["attitude_stamp"]),
-                orientation=record["attitude"].copy() if felt else None,
-                angular_velocity=record["rates"].copy() if felt else None,
-                specific_force=record["specific_force"].copy() if felt else None,
-                armed=True,
-                accepting=True,
-                fault=fault.decode(errors="ignore") if fault else "",
-            )
-        return self._sample
+    def to_sample(self, record: np.void) -> QuadrotorSample:
+        """The sample; it follows whoever speaks to it."""
+        force = record["specific_force"].copy() if record["attitude_stamp"] > 0.0 else None
+        fault = bytes(record["fault"]).decode(errors="ignore")
+        return QuadrotorSample(**motion_of(record), specific_force=force, armed=True, accepting=True, fault=fault)
 
     def write(self, command: MotorSpeeds) -> None:
         """Send rotor speeds (4,) rad/s, decided now."""
         if not isinstance(command, MotorSpeeds):
             raise DriverError(f"driver {self.name!r} takes MotorSpeeds, not {type(command).__name__}")
-        if self._motors is None:
-            raise DriverError(f"driver {self.name!r} is not connected")
         self._record["values"] = command_values(self.name, command.values, 4)
         self._record["stamp"] = time.monotonic()
-        self._motors.write(self._record)
+        self.tell(self._record)
 
     def request_arming(self) -> None:
         """It follows whoever speaks to it: there is nothing to ask."""
@@ -150,24 +102,12 @@ class BridgedQuadrotor(ContextManager):
 
     def stop(self) -> None:
         """Motors off; in the air it falls."""
-        if self._motors is not None:
+        if self._told is not None:
             self.write(MotorSpeeds(np.zeros(4)))
 
     def kill(self) -> None:
         """Motors off now."""
         self.stop()
-
-    def close(self) -> None:
-        """Say nothing more: a vehicle in the air lands by its own means."""
-        for slot in (self._sensors, self._motors):
-            if slot is not None:
-                slot.close()
-        self._sensors = self._motors = None
-        self._sample = None
-
-    def __exit__(self, *_: object) -> None:
-        """Close; whoever wants the motors off says so before."""
-        self.close()
 
 
 def open_driver(description: ArmDescription | QuadrotorDescription, settings: Mapping[str, str]) -> BridgedQuadrotor:

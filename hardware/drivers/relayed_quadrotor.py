@@ -8,7 +8,6 @@ does the node, and the vehicle's own failsafe acts.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +17,16 @@ import numpy as np
 
 from hardware.descriptions import ArmDescription, QuadrotorDescription
 from hardware.drivers.driver import Capabilities, DriverError
+from hardware.drivers.memory_quadrotor import MOTION, MemoryQuadrotor, motion_of
 from hardware.drivers.quadrotor import ArmingPhase, QuadrotorSample
-from hardware.drivers.support import ContextManager, check_range, command_values, read_settings
-from hardware.realtime.seqlock import SlotError, SlotReader, SlotWriter
-from policies.types import BodyRatesThrust, QuadrotorState
+from hardware.drivers.support import check_range, command_values, read_settings
+from hardware.realtime.seqlock import SlotReader
+from policies.types import BodyRatesThrust
 
 SAID, TOLD = "relay_said", "relay_told"
 """Names of the two slots."""
 SAID_RECORD = np.dtype([
-    ("state_stamp", "f8"),  # of the measurement; 0: there was none yet
-    ("position", "f8", 3), ("orientation", "f8", 4), ("linear_velocity", "f8", 3), ("angular_velocity", "f8", 3),
-    ("attitude_stamp", "f8"), ("attitude", "f8", 4), ("rates", "f8", 3),  # likewise
+    *MOTION,
     ("battery_voltage", "f8"), ("battery_remaining", "f8"),  # nan: not known
     ("armed", "?"), ("accepting", "?"),
     ("phase", "S16"), ("problem", "S240"), ("fault", "S240"),
@@ -61,16 +59,15 @@ class RelayedConfig:
         check_range("watchdog", self.watchdog, 0.05, 60.0)
 
 
-class RelayedQuadrotor(ContextManager):
+class RelayedQuadrotor(MemoryQuadrotor):
     """One vehicle behind its node."""
+
+    said, told = (SAID, SAID_RECORD), (TOLD, TOLD_RECORD)
 
     def __init__(self, name: str, description: QuadrotorDescription, config: RelayedConfig) -> None:
         """Nothing is opened yet."""
-        self.name, self.description, self.config = name, description, config
-        self._said: SlotReader | None = None
-        self._told: SlotWriter | None = None
-        self._newest: np.void | None = None
-        self._sample: QuadrotorSample | None = None
+        super().__init__(name, description, config)
+        self.config = config
         self._record = np.zeros((), TOLD_RECORD)
 
     @property
@@ -89,55 +86,29 @@ class RelayedQuadrotor(ContextManager):
             watchdog_s=self.config.watchdog,
         )
 
-    def connect(self) -> None:
-        """Attach to the node and wait for a sample that is younger than this call; nothing moves."""
-        folder, begin = Path(self.config.folder), time.monotonic()
-        try:
-            self._said = SlotReader(folder, SAID, SAID_RECORD)
-            with SlotReader(folder, TOLD, TOLD_RECORD) as before:
-                if (reading := before.read()) is not None:  # of an earlier control process: nothing is asked again
-                    for name in ("requests", "stops", "kills"):
-                        self._record[name] = reading.record[name]
-            self._told = SlotWriter(folder, TOLD, TOLD_RECORD)
-            while (sample := self.read()) is None or max(sample.stamp, sample.attitude_stamp) < begin - 0.1:
-                if time.monotonic() - begin > self.config.timeout:
-                    limit = f"{self.config.timeout:g} s"
-                    raise DriverError(f"driver {self.name!r}: no sample within {limit}: see what node {self.name} says")
-                time.sleep(0.002)
-        except SlotError as error:
-            self.close()
-            raise DriverError(f"driver {self.name!r}: {error}") from error
-        except BaseException:
-            self.close()
-            raise
+    def resume(self, folder: Path) -> None:
+        """What was asked through an earlier control process is not asked again."""
+        with SlotReader(folder, TOLD, TOLD_RECORD) as before:
+            if (reading := before.read()) is not None:
+                for name in ("requests", "stops", "kills"):
+                    self._record[name] = reading.record[name]
 
-    def read(self) -> QuadrotorSample | None:
-        """The newest sample; the same one again where there is none newer."""
-        if self._said is None:
-            raise DriverError(f"driver {self.name!r} is not connected")
-        reading = self._said.read_new()
-        if reading is not None:
-            self._newest = r = reading.record
-            state = None
-            if r["state_stamp"] > 0.0:
-                names = ("position", "orientation", "linear_velocity", "angular_velocity")
-                state = QuadrotorState(*(r[name].copy() for name in names))
-            felt = r["attitude_stamp"] > 0.0
-            voltage, remaining = float(r["battery_voltage"]), float(r["battery_remaining"])
-            self._sample = QuadrotorSample(
-                stamp=float(r["state_stamp"]),
-                state=state,
-                attitude_stamp=float(r["attitude_stamp"]),
-                orientation=r["attitude"].copy() if felt else None,
-                angular_velocity=r["rates"].copy() if felt else None,
-                battery_voltage=None if np.isnan(voltage) else voltage,
-                battery_remaining=None if np.isnan(remaining) else remaining,
-                armed=bool(r["armed"]),
-                accepting=bool(r["accepting"]),
-                fault=bytes(r["fault"]).decode(errors="ignore"),
-                details=json.loads(bytes(r["json"]) or b"{}"),
-            )
-        return self._sample
+    def nothing_came(self, limit: str) -> str:
+        """Who knows why."""
+        return f"no sample within {limit}: see what node {self.name} says"
+
+    def to_sample(self, record: np.void) -> QuadrotorSample:
+        """The sample, with what the vehicle says of itself."""
+        voltage, remaining = float(record["battery_voltage"]), float(record["battery_remaining"])
+        return QuadrotorSample(
+            **motion_of(record),
+            battery_voltage=None if np.isnan(voltage) else voltage,
+            battery_remaining=None if np.isnan(remaining) else remaining,
+            armed=bool(record["armed"]),
+            accepting=bool(record["accepting"]),
+            fault=bytes(record["fault"]).decode(errors="ignore"),
+            details=json.loads(bytes(record["json"]) or b"{}"),
+        )
 
     def write(self, command: BodyRatesThrust) -> None:
         """Send one set-point, which the node passes on once."""
@@ -146,7 +117,7 @@ class RelayedQuadrotor(ContextManager):
         self._record["rates"] = command_values(self.name, command.rates, 3)
         self._record["thrust"] = command_values(self.name, np.reshape(command.thrust, (1,)), 1)[0]
         self._record["has_command"] = True
-        self._send()
+        self.tell(self._record)
 
     def request_arming(self) -> None:
         """Have the node arm it; go on calling `write`, and watch `arming`."""
@@ -178,26 +149,9 @@ class RelayedQuadrotor(ContextManager):
         self._record["kills"] += 1
         self._order()
 
-    def close(self) -> None:
-        """Say nothing more."""
-        for slot in (self._said, self._told):
-            if slot is not None:
-                slot.close()
-        self._said = self._told = None
-        self._sample = self._newest = None
-
-    def __exit__(self, *_: object) -> None:
-        """Close; whoever wants it to land says so before."""
-        self.close()
-
     def _order(self) -> None:
         self._record["has_command"] = False
-        self._send()
-
-    def _send(self) -> None:
-        if self._told is None:
-            raise DriverError(f"driver {self.name!r} is not connected")
-        self._told.write(self._record)
+        self.tell(self._record)
 
 
 def open_px4(description: ArmDescription | QuadrotorDescription, settings: Mapping[str, str]) -> RelayedQuadrotor:

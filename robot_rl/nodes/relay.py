@@ -11,17 +11,21 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from hardware.drivers.mavlink_arming import Arming, ArmingConfig
+from hardware.drivers.memory_quadrotor import STATE_FIELDS
 from hardware.drivers.relayed_quadrotor import SAID, SAID_RECORD, TOLD, TOLD_RECORD
 from hardware.realtime.histogram import Histogram
 from hardware.realtime.seqlock import SlotReader, SlotWriter
+from robot_rl.nodes.carrier import Carrier, Pair
 from robot_rl.nodes.managed import Settings, Values
 from robot_rl.nodes.quadrotor_face import QuadrotorFace
+from robot_rl.planes.quadrotor_client import QuadrotorClient
 
 _STALE = 0.1
 """s after which a set-point is not sent any more."""
@@ -61,7 +65,7 @@ class Heard:
     """Why it takes no commands, or warns, in words."""
 
 
-class RelayNode(QuadrotorFace):
+class RelayNode(Carrier[QuadrotorClient], QuadrotorFace):
     """See the module. Subclasses fill `heard` and say how the vehicle is spoken to."""
 
     priority = 15
@@ -70,7 +74,6 @@ class RelayNode(QuadrotorFace):
 
     def __init__(self, name: str, config_type: type[Settings]) -> None:
         super().__init__(name, config_type)
-        self._slots: tuple[SlotWriter, SlotReader] | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -110,7 +113,7 @@ class RelayNode(QuadrotorFace):
 
     def activate(self) -> None:
         """Begin to carry; what was asked for before is asked for no more, since the slots are opened anew."""
-        self._let_slots_go()
+        self.let_pair_go()
         self._forget()
 
     def deactivate(self) -> None:
@@ -119,23 +122,29 @@ class RelayNode(QuadrotorFace):
             self._stop()
         super().deactivate()
 
-    def cleanup(self) -> None:
-        """Let go of the memory."""
-        self._let_slots_go()
-        super().cleanup()
+    def open_pair(self, folder: Path) -> Pair:
+        """What the vehicle says and is told; what was asked of an earlier node is not asked of this one."""
+        reader = SlotReader(folder, TOLD, TOLD_RECORD)
+        reading = reader.read_new()
+        self._done = {name: 0 if reading is None else int(reading.record[name]) for name in self._done}
+        return SlotWriter(folder, SAID, SAID_RECORD), reader
+
+    def lost_pair(self) -> None:
+        """Whoever has flown is gone: it lands."""
+        self._stop()
 
     # While active
 
     def work(self) -> None:
         """One look: orders, the next step of arming, what there is to say."""
         now = time.monotonic()
-        slots = self._open_slots()
-        reading = None if slots is None else slots[1].read_new()
+        pair = self.pair()
+        reading = None if pair is None else pair[1].read_new()
         if reading is not None:
             self._obey(reading.record, reading.stamp, now)
         self._go_on(now)
-        if slots is not None:
-            self._say(slots[0])
+        if pair is not None:
+            self._say(pair[0])
 
     def _obey(self, told: np.void, stamp: float, now: float) -> None:
         new = {name for name in self._done if int(told[name]) > self._done[name]}
@@ -191,7 +200,7 @@ class RelayNode(QuadrotorFace):
     def _say(self, said: SlotWriter) -> None:
         record, heard = np.zeros((), SAID_RECORD), self.heard
         record["state_stamp"], record["attitude_stamp"] = heard.state_stamp, heard.attitude_stamp
-        for name in ("position", "orientation", "linear_velocity", "angular_velocity"):
+        for name in STATE_FIELDS:
             if (value := getattr(heard, name)) is not None:
                 record[name] = value
         record["attitude"], record["rates"] = record["orientation"], record["angular_velocity"]
@@ -204,26 +213,6 @@ class RelayNode(QuadrotorFace):
         text = json.dumps(dict(self.details()), default=str).encode()
         record["json"] = text if len(text) <= 512 else b"{}"
         said.write(record)
-
-    def _open_slots(self) -> tuple[SlotWriter, SlotReader] | None:
-        """The two slots, anew where the memory is another one: whoever has flown is gone then, and it lands."""
-        before = self._inode
-        if self.planes is None or self._inode != before:
-            if self._slots is not None:
-                self._stop()
-            self._let_slots_go()
-        if self._slots is None and self._inode:
-            folder = self.slots.path
-            reader = SlotReader(folder, TOLD, TOLD_RECORD)
-            reading = reader.read_new()
-            self._done = {name: 0 if reading is None else int(reading.record[name]) for name in self._done}
-            self._slots = SlotWriter(folder, SAID, SAID_RECORD), reader
-        return self._slots
-
-    def _let_slots_go(self) -> None:
-        for slot in self._slots or ():
-            slot.close()
-        self._slots = None
 
     # Diagnostics
 

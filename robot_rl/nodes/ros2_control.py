@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,14 @@ from hardware.realtime.histogram import Histogram
 from hardware.realtime.seqlock import SlotReader, SlotWriter
 from robot_rl.nodes import arm_messages, messages, qos
 from robot_rl.nodes.arm_face import ArmFace, ArmFaceConfig
+from robot_rl.nodes.carrier import Carrier, Pair
 from robot_rl.nodes.managed import Values
 from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.publishers import FirstPublisher, source_of
 from robot_rl.nodes.running import run
 from robot_rl.nodes.trajectory_goals import RATE_HZ as GOAL_RATE_HZ
 from robot_rl.nodes.trajectory_goals import TrajectoryGoals, one_point
+from robot_rl.planes.client import PlanesClient
 from robot_rl.ros2_control import MEASURED, RATE_HZ, WANTED, measured_dtype, wanted_dtype
 
 _TOPICS = {
@@ -57,7 +60,7 @@ class BridgeConfig(ArmFaceConfig):
                              high=10.0)  # fmt: skip
 
 
-class BridgeNode(ArmFace):
+class BridgeNode(Carrier[PlanesClient], ArmFace):
     """See the module."""
 
     part = "ros2_control"
@@ -67,7 +70,6 @@ class BridgeNode(ArmFace):
     def __init__(self) -> None:
         super().__init__("ros2_control", BridgeConfig)
         config = self.settings
-        self._slots: tuple[SlotWriter, SlotReader] | None = None
         name = config.command_topic or _TOPICS[config.controller]
         self._goals: TrajectoryGoals | None = None
         self._out: Any = None
@@ -99,15 +101,15 @@ class BridgeNode(ArmFace):
         self._next_goal = 0.0
         self._age = Histogram()
 
-    def cleanup(self) -> None:
-        """Let go of the memory."""
-        self._let_slots_go()
-        super().cleanup()
+    def open_pair(self, folder: Path) -> Pair:
+        """What the joints measure and shall do."""
+        joints = self.description.num_joints
+        return SlotWriter(folder, MEASURED, measured_dtype(joints)), SlotReader(folder, WANTED, wanted_dtype(joints))
 
     def work(self) -> None:
         """Send what the control process wants, once."""
-        slots = self._open_slots()
-        reading = None if slots is None else slots[1].read_new()
+        pair = self.pair()
+        reading = None if pair is None else pair[1].read_new()
         if reading is None or time.monotonic() - reading.stamp > _STALE * self.period:
             return
         stop = bool(reading.record["stop"])
@@ -151,26 +153,8 @@ class BridgeNode(ArmFace):
             "readers of commands": self._out.get_subscription_count(),
         }
 
-    def _open_slots(self) -> tuple[SlotWriter, SlotReader] | None:
-        """The two slots, anew where the memory is another one."""
-        before = self._inode
-        if self.planes is None or self._inode != before:
-            self._let_slots_go()
-        if self._slots is None and self._inode:
-            joints, folder = self.description.num_joints, self.slots.path
-            self._slots = (
-                SlotWriter(folder, MEASURED, measured_dtype(joints)),
-                SlotReader(folder, WANTED, wanted_dtype(joints)),
-            )
-        return self._slots
-
-    def _let_slots_go(self) -> None:
-        for slot in self._slots or ():
-            slot.close()
-        self._slots = None
-
     def _on_joint_states(self, message: JointState, info: Mapping) -> None:
-        slots = self._slots
+        slots = self._pair
         refusal = self._first.refusal(source_of(info), time.monotonic())
         if not refusal:
             try:

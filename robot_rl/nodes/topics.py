@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,18 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Imu, JointState
 
 from hardware.drivers.bridged_quadrotor import MOTORS, MOTORS_RECORD, SENSORS, SENSORS_RECORD
+from hardware.drivers.memory_quadrotor import STATE_FIELDS
 from hardware.realtime.histogram import Histogram
 from hardware.realtime.seqlock import SlotReader, SlotWriter
 from policies.types import MotorSpeeds
 from robot_rl.nodes import messages, qos
+from robot_rl.nodes.carrier import Carrier, Pair
 from robot_rl.nodes.managed import Values
 from robot_rl.nodes.parameters import parameter
 from robot_rl.nodes.publishers import FirstPublisher, source_of
 from robot_rl.nodes.quadrotor_face import QuadrotorFace, QuadrotorFaceConfig
 from robot_rl.nodes.running import run
+from robot_rl.planes.quadrotor_client import QuadrotorClient
 
 _STALE = 0.1
 """s after which what the control process has said is not sent any more."""
@@ -40,7 +44,7 @@ class TopicsConfig(QuadrotorFaceConfig):
     body_frame: str = parameter(messages.BODY_FRAME, "Frame that twists must be given in.")
 
 
-class TopicsNode(QuadrotorFace):
+class TopicsNode(Carrier[QuadrotorClient], QuadrotorFace):
     """See the module."""
 
     part = "topics"
@@ -49,7 +53,6 @@ class TopicsNode(QuadrotorFace):
 
     def __init__(self) -> None:
         super().__init__("topics", TopicsConfig)
-        self._slots: tuple[SlotWriter, SlotReader] | None = None
         self._forget()
         self._motors = qos.publisher(self, JointState, "motor_commands", qos.command_publisher(0.01))
         with_info = self.when_active_with_info
@@ -75,17 +78,18 @@ class TopicsNode(QuadrotorFace):
         """Begin to carry."""
         self._forget()
 
-    def cleanup(self) -> None:
-        """Let go of the memory."""
-        self._let_slots_go()
-        super().cleanup()
+    def open_pair(self, folder: Path) -> Pair:
+        """Sensors and motors; what was said before counts for nothing."""
+        reader = SlotReader(folder, MOTORS, MOTORS_RECORD)
+        reader.last_sequence = reader.sequence
+        return SlotWriter(folder, SENSORS, SENSORS_RECORD), reader
 
     # While active
 
     def work(self) -> None:
         """Send what the control process wants, once."""
-        slots = self._open_slots()
-        reading = None if slots is None else slots[1].read_new()
+        pair = self.pair()
+        reading = None if pair is None else pair[1].read_new()
         if reading is None or time.monotonic() - reading.stamp > _STALE:
             return
         stamp = self.to_ros(float(reading.record["stamp"]))
@@ -111,23 +115,6 @@ class TopicsNode(QuadrotorFace):
             "timing.topics_lateness": self.schedule.lateness.to_chart(),
         }
 
-    def _open_slots(self) -> tuple[SlotWriter, SlotReader] | None:
-        """The two slots, anew where the memory is another one."""
-        before = self._inode
-        if self.planes is None or self._inode != before:
-            self._let_slots_go()
-        if self._slots is None and self._inode:
-            folder = self.slots.path
-            reader = SlotReader(folder, MOTORS, MOTORS_RECORD)
-            reader.last_sequence = reader.sequence
-            self._slots = SlotWriter(folder, SENSORS, SENSORS_RECORD), reader
-        return self._slots
-
-    def _let_slots_go(self) -> None:
-        for slot in self._slots or ():
-            slot.close()
-        self._slots = None
-
     def _on_odometry(self, message: Odometry, info: Mapping) -> None:
         if self._is_refused("odom", info):
             return
@@ -137,7 +124,7 @@ class TopicsNode(QuadrotorFace):
             self._refuse(str(error))
             self._carry("odom", str(error))
             return
-        for name in ("position", "orientation", "linear_velocity", "angular_velocity"):
+        for name in STATE_FIELDS:
             self._record[name] = getattr(state, name)
         self._record["state_stamp"] = self.to_monotonic(stamp)
         self._age.record(self.now() - stamp)
@@ -161,8 +148,8 @@ class TopicsNode(QuadrotorFace):
         self._counts[what] += not fault
         self._faults[what] = fault
         self._record["fault"] = "; ".join(filter(None, self._faults.values())).encode()[:240]
-        if self._slots is not None:
-            self._slots[0].write(self._record)
+        if self._pair is not None:
+            self._pair[0].write(self._record)
 
     def _is_refused(self, what: str, info: Mapping) -> bool:
         refusal = self._first[what].refusal(source_of(info), time.monotonic())

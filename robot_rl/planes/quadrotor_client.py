@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hardware.drivers.memory_quadrotor import state_of
 from policies.types import QuadrotorSetpoint, QuadrotorState
 from robot_rl.planes import quadrotor_records, records
 from robot_rl.planes.slots_client import SlotsClient
@@ -66,7 +67,7 @@ class QuadrotorClient(SlotsClient):
         r = reading.record
         return VehicleReading(
             sequence=reading.sequence,
-            state=quadrotor_records.to_state(r) if r["has_state"] else None,
+            state=state_of(r) if r["has_state"] else None,
             stamp=float(r["stamp"]),
             orientation=r["attitude"].copy() if r["has_attitude"] else None,
             rates=r["rates"].copy(),

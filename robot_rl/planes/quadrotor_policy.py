@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hardware.descriptions import load_quadrotor
+from hardware.drivers.memory_quadrotor import state_of
 from hardware.realtime.loop import DeadlineLoop
 from hardware.realtime.scheduling import become_realtime
 from hardware.realtime.seqlock import SlotReader, SlotWriter
@@ -112,7 +113,7 @@ class QuadrotorPolicy:
         # A record comes with every sample of the inertial sensor, too.
         if state is not None and state.record["has_state"] and state.record["stamp"] != self._stamp:
             self._stamp = float(state.record["stamp"])
-            self._refusal = self.runner.observe_state(quadrotor_records.to_state(state.record), self._stamp, now)
+            self._refusal = self.runner.observe_state(state_of(state.record), self._stamp, now)
         if setpoint is not None:
             given = quadrotor_records.to_setpoint(setpoint.record)
             self._refusal = self.runner.observe_setpoint(given, float(setpoint.record["stamp"]), now) or self._refusal

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from hardware.drivers.memory_quadrotor import STATE_FIELDS
 from hardware.drivers.quadrotor import QuadrotorSample
-from policies.types import QuadrotorSetpoint, QuadrotorState
+from policies.types import QuadrotorSetpoint
 from robot_rl.planes import records
 
 MAX_ACTION = 16
@@ -66,7 +67,7 @@ def fill_state(record: np.ndarray, sample: QuadrotorSample) -> np.ndarray:
     record["has_state"], record["has_attitude"] = sample.state is not None, sample.orientation is not None
     record["stamp"], record["attitude_stamp"] = sample.stamp, sample.attitude_stamp
     if sample.state is not None:
-        for name in ("position", "orientation", "linear_velocity", "angular_velocity"):
+        for name in STATE_FIELDS:
             record[name] = getattr(sample.state, name)
     if sample.orientation is not None:
         record["attitude"] = sample.orientation
@@ -75,12 +76,6 @@ def fill_state(record: np.ndarray, sample: QuadrotorSample) -> np.ndarray:
     if sample.specific_force is not None:
         record["specific_force"] = sample.specific_force
     return record
-
-
-def to_state(record: np.void) -> QuadrotorState:
-    """The state in a record of `STATE` or of `hardware.drivers.bridged_quadrotor.SENSORS_RECORD`."""
-    names = ("position", "orientation", "linear_velocity", "angular_velocity")
-    return QuadrotorState(*(record[name].copy() for name in names))
 
 
 def fill_setpoint(record: np.ndarray, setpoint: QuadrotorSetpoint, stamp: float) -> np.ndarray:

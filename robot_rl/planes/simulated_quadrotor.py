@@ -16,6 +16,7 @@ import torch
 
 from hardware.descriptions import load_quadrotor
 from hardware.drivers.bridged_quadrotor import MOTORS, MOTORS_RECORD, SENSORS, SENSORS_RECORD
+from hardware.drivers.memory_quadrotor import STATE_FIELDS
 from hardware.realtime.loop import DeadlineLoop
 from hardware.realtime.scheduling import become_realtime
 from hardware.realtime.seqlock import SlotError, SlotReader, SlotWriter, owner_of, remove_if_abandoned
@@ -181,7 +182,7 @@ class SimulatedVehicle:
             record["attitude_stamp"] = stamp
         if silent >= wire.freeze_state:
             state = self.vehicle.read()
-            for name in ("position", "orientation", "linear_velocity", "angular_velocity"):
+            for name in STATE_FIELDS:
                 record[name] = getattr(state, name)
             record["state_stamp"] = stamp + wire.stamp_offset
             record["position"][0] = math.nan if wire.nan_state else record["position"][0] + wire.state_jump
