@@ -24,7 +24,7 @@ from robot_rl.bench.faults.cells import Cell, Finding, judge, twice
 from robot_rl.bench.faults.launched import child_of
 from robot_rl.bench.faults.observed import QuadrotorObserved
 from robot_rl.bench.faults.observer import Observer
-from robot_rl.bench.faults.spoiled_commands import spoil
+from robot_rl.bench.faults.spoiled_commands import NODE, spoil
 from robot_rl.nodes.process import PARENT_VARIABLE, is_running
 from robot_rl.planes.quadrotor_client import QuadrotorClient
 from robot_rl.planes.slots_client import Change, Status
@@ -50,16 +50,6 @@ NODES: dict[str, tuple[str, ...]] = {
 PROCESSES = {"control process": "supervisor", "policy process": "policy", "simulation process": "sim"}
 """Which node has started each process."""
 _MODULES = {"sim": "simulator"}
-_SPOILED = """
-import sys
-from robot_rl.nodes.process import die_with_parent, stop_request
-stop_request()
-die_with_parent()
-from robot_rl.nodes import policy, running
-policy.PolicyNode.module = "robot_rl.bench.faults.spoiled_commands"
-sys.exit(running.run(policy.PolicyNode, sys.argv[1:]))
-"""
-"""The policy's node, with another process behind it."""
 
 
 class QuadrotorArena:
@@ -122,7 +112,7 @@ class QuadrotorArena:
 
     def command(self, module: str, *parameters: str, node: str = "") -> list[str]:
         """Command line of a node."""
-        code = _SPOILED if module == "policy" and not node else _START.format(module=_MODULES.get(module, module))
+        code = NODE if module == "policy" and not node else _START.format(module=_MODULES.get(module, module))
         words = [sys.executable, "-c", code, "--ros-args", "-r", f"__ns:=/{self.namespace}"]
         words += ["-r", f"__node:={node}"] if node else []
         return words + [word for parameter in parameters for word in ("-p", parameter)]
@@ -152,7 +142,7 @@ class QuadrotorArena:
             self.begin = said - time.time() + time.monotonic()
 
     def spoil_commands(self, fault: str) -> None:
-        """Spoil the policy's commands, or no longer; see `robot_rl.bench.faults.spoiled_policy`."""
+        """Spoil the policy's commands, or no longer; see `robot_rl.bench.faults.spoiled_commands`."""
         assert self.client is not None
         if fault:
             self.begin = time.monotonic()

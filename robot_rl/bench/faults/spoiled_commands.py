@@ -1,4 +1,4 @@
-"""The policy process of a quadrotor with commands that can be spoiled on their way: for the matrix of faults only.
+"""The policy process of a quadrotor with commands that can be spoiled on their way: for tests and the matrix of faults.
 
 `spoil` says how, by a file beside the slots, which the process looks for at every command.
 """
@@ -17,6 +17,18 @@ from robot_rl.planes.quadrotor_settings import QuadrotorPolicyConfig
 from robot_rl.rebuild import from_json
 
 FAULTS = ("nan", "inf", "beyond", "jump", "stamp=SECONDS")
+NODE = """
+import sys
+from robot_rl.nodes.process import die_with_parent, ignore_signals, stop_request
+stop_request()
+die_with_parent()
+from robot_rl.nodes import policy, running
+policy.PolicyNode.module = "robot_rl.bench.faults.spoiled_commands"
+status = running.run(policy.PolicyNode, sys.argv[1:])
+ignore_signals()
+sys.exit(status)
+"""
+"""Python that runs the policy's node with this process behind it."""
 _FILE = "spoil.txt"
 Spoil = Callable[[np.ndarray, float, int], tuple[np.ndarray, float]]
 

@@ -16,7 +16,9 @@ from std_srvs.srv import SetBool
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 import policies
+from hardware.realtime.seqlock import SlotFolder
 from policies.types import QuadrotorSetpoint
+from robot_rl.bench.faults import spoiled_commands
 from robot_rl.nodes import messages, qos
 
 BUNDLE = "quadrotor-hover"
@@ -25,7 +27,6 @@ LATE = 0.15
 SUPERVISOR = ("driver:=sim", f"policy:={BUNDLE}")
 HOVER = np.array([0.0, 0.0, 0.8])
 GROUND = np.zeros(3)
-POLICY = "import runpy; runpy.run_module('tests.robot_rl.nodes.spoiled_policy', run_name='__main__')"
 
 
 def start(nodes, name):
@@ -34,7 +35,7 @@ def start(nodes, name):
         return nodes.start("simulator")
     if name == "supervisor":
         return nodes.start("supervisor", *SUPERVISOR)
-    return nodes.start("policy", f"policy:={BUNDLE}", code=POLICY)
+    return nodes.start("policy", f"policy:={BUNDLE}", code=spoiled_commands.NODE)
 
 
 @pytest.fixture(scope="module")
@@ -224,20 +225,20 @@ def test_control_process_killed(nodes, flying):
 
 def test_policy_sends_nan(nodes, flying):
     """Not one NaN reaches the motors; the cause names it; well again within 500 ms, it flies on."""
-    policy = nodes.plane("policy")
+    folder = SlotFolder(f"{nodes.namespace}.crazyflie").path
     begin = time.time()
-    os.kill(policy, signal.SIGUSR1)
+    spoiled_commands.spoil(folder, "nan")
     holding = flying.wait_mode("holding", 2.0, since=begin)
     assert 0.015 <= holding.stamp - begin <= 0.03 + LATE
     assert "nan" in holding.cause
-    os.kill(policy, signal.SIGUSR2)
+    spoiled_commands.spoil(folder, "")
     flying.wait_mode("active", 2.0, since=holding.stamp)
     again = time.time()
-    os.kill(policy, signal.SIGUSR1)
+    spoiled_commands.spoil(folder, "nan")
     descending = flying.wait_mode("descending", 2.0, since=again)
     assert 0.45 <= descending.stamp - again <= 0.5 + LATE
     flying.wait_mode("fault", 8.0, since=again)
-    os.kill(policy, signal.SIGUSR2)
+    spoiled_commands.spoil(folder, "")
     assert not flying.refused  # where motor commands would be that are no numbers
     assert_upright_and_soft(flying, begin)
 
